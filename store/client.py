@@ -1,0 +1,396 @@
+"""The one way to the store: an embedded ClickHouse or a server, behind the same calls.
+
+    connect("chdb:///var/lib/tracegrade/db")              in this process, files below the directory
+    connect("clickhouse://user:secret@host:8123/db")      a server, over HTTP; clickhouses:// for TLS
+
+Promises: `load` and every `insert_*` may be repeated without doubling anything; failures are `Retryable` or `Permanent` and
+keep ClickHouse's own words. A `Store` may be used from any thread. It leaves when to grade and what to compare to others.
+
+An embedded database belongs to one process. Others reach it through that process (`store.http`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import clickhouse_connect
+import orjson
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from store import schema
+from store.errors import Permanent, Retryable
+from store.types import Case, Grade, LogEvent, Span, SpanEvent, SpanKind, ToolCall
+
+Signal = Literal["traces", "logs"]
+_T = TypeVar("_T")
+_FRONT = {
+    "traces": ("otlp_requests", "ExportTraceServiceRequest"),
+    "logs": ("otlp_log_requests", "ExportLogsServiceRequest"),
+}
+
+# What ClickHouse says when the bytes themselves are wrong: the same bytes will fail again. Everything else may pass.
+# CANNOT_PARSE_*, ATTEMPT_TO_READ_AFTER_EOF, CANNOT_READ_ALL_DATA, TYPE_MISMATCH, ARGUMENT_OUT_OF_BOUND, INCORRECT_DATA,
+# TOO_LARGE_STRING_SIZE, UNKNOWN_PROTOBUF_FORMAT, PROTOBUF_BAD_CAST, PROTOBUF_FIELD_NOT_REPEATED, VALUE_IS_OUT_OF_RANGE.
+_PERMANENT = frozenset({26, 27, 32, 33, 38, 41, 53, 69, 72, 117, 131, 434, 436, 437, 444, 530, 321})
+
+
+@dataclass(frozen=True, slots=True)
+class Dsn:
+    """Where a store is."""
+
+    embedded: bool
+    path: str = ""
+    host: str = ""
+    port: int = 8123
+    user: str = "default"
+    password: str = ""
+    secure: bool = False
+    database: str = "tracegrade"
+
+    @classmethod
+    def parse(cls, text: str, database: str = "tracegrade") -> Dsn:
+        """Raises ValueError that says which forms are understood."""
+        url = urlsplit(text)
+        if url.scheme == "chdb":
+            path = unquote(url.netloc + url.path)
+            if not path:
+                raise ValueError(
+                    f"store {text!r} names no directory; write chdb:///absolute/path or chdb://relative/path"
+                )
+            return cls(embedded=True, path=str(Path(path).expanduser().resolve()), database=database)
+        if url.scheme in ("clickhouse", "clickhouses", "http", "https"):
+            secure = url.scheme in ("clickhouses", "https")
+            if not url.hostname:
+                raise ValueError(f"store {text!r} names no host; write {url.scheme}://user:password@host:8123/database")
+            return cls(
+                embedded=False,
+                host=url.hostname,
+                port=url.port or (8443 if secure else 8123),
+                user=unquote(url.username or "default"),
+                password=unquote(url.password or ""),
+                secure=secure,
+                database=unquote(url.path.strip("/")) or database,
+            )
+        raise ValueError(
+            f"store {text!r} is not understood; write chdb:///path for the embedded engine "
+            "or clickhouse://user:password@host:8123/database for a server"
+        )
+
+
+def connect(dsn: str | Dsn, *, create: bool = True) -> Store:
+    """Open a store; with `create`, its database is made if missing. Raises ValueError for a bad DSN, else `Retryable`."""
+    return Store(Dsn.parse(dsn) if isinstance(dsn, str) else dsn, create=create)
+
+
+def _sql(name: str) -> str:
+    return files("store").joinpath(f"sql/{name}.sql").read_text("utf-8")
+
+
+class Store:
+    """Rows in and out. One ClickHouse client per thread behind it."""
+
+    def __init__(self, dsn: Dsn, *, create: bool) -> None:
+        self.dsn = dsn
+        self._local = threading.local()
+        self._clients: list[Client] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        if create:
+            client = self._open("default")
+            try:
+                _guard(lambda: client.command(f"CREATE DATABASE IF NOT EXISTS {_identifier(dsn.database)}"))
+            finally:
+                client.close()
+        self._client()
+
+    @property
+    def database(self) -> str:
+        return self.dsn.database
+
+    def _open(self, database: str) -> Client:
+        d = self.dsn
+        if d.embedded:
+            try:
+                import chdb  # noqa: F401
+            except ImportError as error:
+                raise Permanent(
+                    "the embedded engine is not installed; run pip install 'tracegrade[embedded]', "
+                    "or set store to a server: clickhouse://user:password@host:8123/database"
+                ) from error
+            Path(d.path).mkdir(parents=True, exist_ok=True)
+        return _guard(
+            lambda: (
+                clickhouse_connect.get_client(interface="chdb", path=d.path, database=database)
+                if d.embedded
+                else clickhouse_connect.get_client(
+                    host=d.host,
+                    port=d.port,
+                    username=d.user,
+                    password=d.password,
+                    secure=d.secure,
+                    database=database,
+                    autogenerate_session_id=False,
+                )
+            )
+        )
+
+    def _client(self) -> Client:
+        client: Client | None = getattr(self._local, "client", None)
+        if client is None:
+            if self._closed:
+                raise Permanent("the store is closed")
+            client = self._open(self.dsn.database)
+            self._local.client = client
+            with self._lock:
+                self._clients.append(client)
+        return client
+
+    def close(self) -> None:
+        """Close every thread's client. Calls after it fail."""
+        with self._lock:
+            self._closed = True
+            clients, self._clients = self._clients, []
+        for client in clients:
+            client.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- SQL ---
+
+    def command(self, sql: str, parameters: dict[str, Any] | None = None) -> object:
+        """Run one statement that returns no rows."""
+        return _guard(lambda: self._client().command(sql, parameters=parameters))
+
+    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]:
+        """Rows as dicts. Values go in through `{name:Type}` parameters, never through formatting."""
+        result = _guard(lambda: self._client().query(sql, parameters=parameters))
+        names = result.column_names
+        return [dict(zip(names, row, strict=True)) for row in result.result_rows]
+
+    def raw(self, sql: str, fmt: str, parameters: dict[str, Any] | None = None) -> bytes:
+        """The answer as ClickHouse formats it."""
+        return bytes(_guard(lambda: self._client().raw_query(sql, parameters=parameters, fmt=fmt)))
+
+    def insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Insert rows that all have the columns of the first; columns left out take their defaults."""
+        if not rows:
+            return
+        columns = list(rows[0])
+        data = [[row[column] for column in columns] for row in rows]
+        _guard(lambda: self._client().insert(table, data, column_names=columns))
+
+    # --- schema ---
+
+    def apply_schema(self, retention_days: int = 90) -> list[str]:
+        """Bring the tables up to date; returns what was missing."""
+        return schema.apply(self, retention_days)
+
+    # --- what the collector writes ---
+
+    def load(self, signal: Signal, segment_id: str, path: Path) -> None:
+        """Decode a segment file (length-delimited OTLP requests) into the tables.
+
+        Idempotent for each `segment_id`: every table behind the front door remembers the ids it has seen, so a call that
+        was interrupted anywhere may be repeated. Raises `Permanent` if ClickHouse cannot read the bytes.
+        """
+        table, message = _FRONT[signal]
+        settings = {
+            "format_schema_source": "string",
+            "format_schema": schema.otlp_proto(),
+            "format_schema_message_name": message,
+            "input_format_protobuf_oneof_presence": 1,
+            "insert_deduplication_token": segment_id,
+            "deduplicate_blocks_in_dependent_materialized_views": 1,
+            # A clock gone wild spreads spans over many months; that must not refuse everyone else's spans.
+            "throw_on_max_partitions_per_insert_block": 0,
+            # The same file must fall into the same blocks when it is loaded again.
+            "max_insert_threads": 1,
+            "max_threads": 1,
+        }
+        with path.open("rb") as file:
+            _guard(lambda: self._client().raw_insert(table, insert_block=file, fmt="Protobuf", settings=settings))
+
+    # --- what the graders read and write ---
+
+    def closed_traces(
+        self, *, grace_ms: int, idle_ms: int, since_ms: int = 0, limit: int = 500
+    ) -> list[dict[str, Any]]:
+        """Traces ready to be graded: `TraceId`, `LastIngested`, `Generation` (0 if never graded), longest quiet first."""
+        return self.query(
+            _sql("closed"), {"grace_ms": grace_ms, "idle_ms": idle_ms, "since_ms": since_ms, "limit": limit}
+        )
+
+    def spans(self, trace_ids: Sequence[str]) -> dict[str, list[Span]]:
+        """Spans by trace, in time order; a span that arrived twice is returned once."""
+        found: dict[str, list[Span]] = defaultdict(list)
+        result = _guard(lambda: self._client().query(_sql("spans"), parameters={"trace_ids": list(trace_ids)}))
+        for row in result.result_rows:
+            found[row[0]].append(_span(row))
+        return dict(found)
+
+    def logs(self, trace_ids: Sequence[str]) -> dict[str, list[LogEvent]]:
+        """Log events by trace, in time order."""
+        found: dict[str, list[LogEvent]] = defaultdict(list)
+        for row in self.query(_sql("logs"), {"trace_ids": list(trace_ids)}):
+            found[row["TraceId"]].append(
+                LogEvent(
+                    time_ns=row["TimeNs"],
+                    name=row["EventName"],
+                    trace_id=row["TraceId"],
+                    span_id=row["SpanId"],
+                    body=row["Body"],
+                    attributes=row["Attributes"],
+                    scope=row["ScopeName"],
+                )
+            )
+        return dict(found)
+
+    def insert_grades(self, grades: Iterable[Grade]) -> None:
+        """Write grades; the same (trace, span, grader, subject, generation) replaces."""
+        self.insert(
+            "grades",
+            [
+                {
+                    "TraceId": g.trace_id,
+                    "SpanId": g.span_id,
+                    "Grader": g.grader,
+                    "Subject": g.subject,
+                    "GraderVersion": g.grader_version,
+                    "ConfigDigest": g.config_digest,
+                    "Outcome": str(g.outcome),
+                    "Score": g.score,
+                    "Label": g.label,
+                    "Reason": g.reason,
+                    "Severity": str(g.severity),
+                    "Evidence": orjson.dumps(
+                        [{"span_id": e.span_id, "where": e.where, "text": e.text} for e in g.evidence]
+                    ).decode(),
+                    "Completeness": str(g.completeness),
+                    "Generation": g.generation,
+                    "CaseDigest": g.case_digest,
+                }
+                for g in grades
+            ],
+        )
+
+    def insert_tool_calls(self, calls: Iterable[tuple[str, int, ToolCall, str]]) -> None:
+        """Write logical tool calls, each with its trace id, generation and approval state."""
+        self.insert(
+            "tool_calls",
+            [
+                {
+                    "TraceId": trace_id,
+                    "CallKey": c.key,
+                    "Position": c.index,
+                    "CallId": c.call_id,
+                    "ToolName": c.name,
+                    "SpanId": c.span_id,
+                    "RequestSpanId": c.request_span_id,
+                    "Start": _time(c.start_ns),
+                    "DurationNs": max(0, c.end_ns - c.start_ns),
+                    "Arguments": c.arguments_text,
+                    "ArgumentsState": str(c.arguments_state),
+                    "Result": c.result,
+                    "ResultState": str(c.result_state),
+                    "Executed": {True: "yes", False: "no", None: "unknown"}[c.executed],
+                    "Error": c.error,
+                    "ApprovalState": approval,
+                    "Agent": c.agent,
+                    "Generation": generation,
+                }
+                for trace_id, generation, c, approval in calls
+            ],
+        )
+
+    def mark_graded(self, marks: Sequence[Mapping[str, Any]]) -> None:
+        """Record what was graded: rows of `TraceId`, `Generation`, `LastIngested`, `Completeness`, `GraderSet`."""
+        self.insert("graded_traces", marks)
+
+    # --- suites ---
+
+    def save_suite(self, name: str, digest: str, document: str, cases: Iterable[tuple[Case, str]]) -> None:
+        """Keep a version of a suite; each case comes with its canonical JSON. Repeating it changes nothing."""
+        self.insert(
+            "cases",
+            [
+                {
+                    "Suite": name,
+                    "SuiteDigest": digest,
+                    "CaseId": case.id,
+                    "CaseDigest": case.digest,
+                    "Bucket": case.bucket,
+                    "Document": text,
+                }
+                for case, text in cases
+            ],
+        )
+        self.insert("suites", [{"Suite": name, "Digest": digest, "Document": document}])
+
+
+def _guard(call: Callable[[], _T]) -> _T:
+    """Run a ClickHouse call; tell what can be tried again from what cannot."""
+    try:
+        return call()
+    except ClickHouseError as error:
+        code = getattr(error, "code", None)
+        raise (Permanent if code in _PERMANENT else Retryable)(str(error)) from error
+    except OSError as error:
+        raise Retryable(str(error)) from error
+
+
+def _identifier(name: str) -> str:
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def _time(ns: int) -> int:
+    return max(0, min(ns, 2**63 - 1))
+
+
+def _span(row: Sequence[Any]) -> Span:
+    (
+        trace_id, span_id, parent, name, kind, dialect, start, duration, status, message, service, version, scope,
+        attributes, resource, event_times, event_names, event_attributes, tool, call_id, agent, model, conversation,
+        input_tokens, output_tokens, ttft, arm, run, case, dropped,
+    ) = row  # fmt: skip
+    return Span(
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=parent,
+        name=name,
+        kind=SpanKind(kind),
+        start_ns=start,
+        end_ns=start + duration,
+        status=status,
+        status_message=message,
+        service=service,
+        service_version=version,
+        scope=scope,
+        attributes=attributes,
+        resource=resource,
+        events=tuple(SpanEvent(n, t, a) for t, n, a in zip(event_times, event_names, event_attributes, strict=True)),
+        dialect=dialect,
+        tool_name=tool,
+        tool_call_id=call_id,
+        agent=agent,
+        model=model,
+        conversation_id=conversation,
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        ttft_ms=ttft,
+        arm=arm,
+        run_id=run,
+        case_id=case,
+        dropped_attributes=dropped,
+    )

@@ -1,0 +1,20 @@
+-- Traces that have gone quiet and hold something newer than their last grading. `since` prunes: nothing that arrived before
+-- it can be ungraded.
+SELECT
+    t.TraceId AS TraceId, t.LastIngested AS LastIngested, g.Generation AS Generation
+FROM
+(
+    SELECT TraceId, max(RootSeen) AS Root, max(LastIngested) AS LastIngested, sum(AgentSpanRows) AS AgentSpans
+    FROM traces
+    WHERE TraceId IN (SELECT TraceId FROM traces WHERE LastIngested >= fromUnixTimestamp64Milli({since_ms:Int64}))
+    GROUP BY TraceId
+) AS t
+LEFT JOIN (SELECT TraceId, Generation, LastIngested FROM graded_traces FINAL) AS g ON t.TraceId = g.TraceId
+WHERE t.AgentSpans > 0
+  AND (g.Generation = 0 OR t.LastIngested > g.LastIngested)
+  AND (
+      (t.Root = 1 AND t.LastIngested <= now64(3) - toIntervalMillisecond({grace_ms:UInt64}))
+      OR t.LastIngested <= now64(3) - toIntervalMillisecond({idle_ms:UInt64})
+  )
+ORDER BY t.LastIngested, t.TraceId
+LIMIT {limit:UInt32}
