@@ -26,6 +26,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from store import schema
+from store.cases import case_document, read_case
 from store.errors import Permanent, Retryable
 from store.types import Case, Grade, LogEvent, Span, SpanEvent, SpanKind, ToolCall
 
@@ -318,10 +319,17 @@ class Store:
         """Record what was graded: rows of `TraceId`, `Generation`, `LastIngested`, `Completeness`, `GraderSet`."""
         self.insert("graded_traces", marks)
 
+    def cases(self, trace_ids: Sequence[str]) -> dict[str, Case]:
+        """Trace id → the case it is a run of, as the newest stored version of its suite has it."""
+        return {
+            row["TraceId"]: read_case(row["Document"], row["CaseDigest"])
+            for row in self.query(_sql("cases"), {"trace_ids": list(trace_ids)})
+        }
+
     # --- suites ---
 
-    def save_suite(self, name: str, digest: str, document: str, cases: Iterable[tuple[Case, str]]) -> None:
-        """Keep a version of a suite; each case comes with its canonical JSON. Repeating it changes nothing."""
+    def save_suite(self, name: str, digest: str, document: str, cases: Iterable[Case]) -> None:
+        """Keep a version of a suite. Repeating it changes nothing but makes it the newest."""
         self.insert(
             "cases",
             [
@@ -331,9 +339,9 @@ class Store:
                     "CaseId": case.id,
                     "CaseDigest": case.digest,
                     "Bucket": case.bucket,
-                    "Document": text,
+                    "Document": case_document(case),
                 }
-                for case, text in cases
+                for case in cases
             ],
         )
         self.insert("suites", [{"Suite": name, "Digest": digest, "Document": document}])

@@ -74,11 +74,22 @@ def parse_yaml(content: bytes | str, model: type[M], name: str = "<text>") -> M:
     try:
         value = model.model_validate({} if data is None else data)
     except ValidationError as error:
-        schema = model.model_json_schema()
-        problems += [_explain(e, schema, lines, name) for e in error.errors(include_url=False)]
+        problems += problems_of(error, model, name, lines)
     if problems:
         raise ConfigError(sorted(problems, key=lambda p: p.line))
     return value
+
+
+def problems_of(
+    error: ValidationError,
+    model: type[BaseModel],
+    name: str,
+    lines: Mapping[_Path, int] | None = None,
+    key: _Path = (),
+) -> list[Problem]:
+    """What `error` says about data meant as `model`; `lines` maps its keys to lines, `key` is where it stands."""
+    schema = model.model_json_schema()
+    return [_explain(e, schema, lines, name, key) for e in error.errors(include_url=False)]
 
 
 # --- YAML to plain values -------------------------------------------------------------------------------------------
@@ -208,12 +219,17 @@ def _scalar(text: str) -> object:
 # --- pydantic's errors to problems ----------------------------------------------------------------------------------
 
 
-def _explain(error: Any, schema: Mapping[str, Any], lines: Mapping[_Path, int], name: str) -> Problem:
+def _explain(
+    error: Any, schema: Mapping[str, Any], lines: Mapping[_Path, int] | None, name: str, key: _Path
+) -> Problem:
     kind, loc = error["type"], error["loc"]
-    path: _Path = ()
-    for part in loc:  # pydantic also puts union members and models into loc; only what stands in the file counts
-        if (*path, part) in lines:
-            path = (*path, part)
+    path: _Path = loc[:-1] if kind == "missing" else loc
+    if lines is not None:  # pydantic also puts union members and models into loc; only what stands in the file counts
+        path = ()
+        for part in loc:
+            if (*path, part) in lines:
+                path = (*path, part)
+    line = lines.get(path, 1) if lines is not None else 0
     message = error["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if kind == "extra_forbidden":
@@ -222,13 +238,12 @@ def _explain(error: Any, schema: Mapping[str, Any], lines: Mapping[_Path, int], 
         hint = f"did you mean {near[0]}? " if near else ""
         message = f"unknown key; {hint}known: {', '.join(known) or 'none'}"
     elif kind == "missing":
-        path_of_missing = (*path, loc[-1])
-        return Problem(name, lines.get(path, 1), _dotted(path_of_missing), "is required")
+        path, message = (*path, loc[-1]), "is required"
     elif kind == "string_type" and isinstance(error["input"], int | float):
         message = f"{message}, got {_quote(error['input'])}; put it in quotes"
     elif not isinstance(error["input"], dict | list | BaseModel):
         message = f"{message}, got {_quote(error['input'])}"
-    return Problem(name, lines.get(path, 1), _dotted(path), message)
+    return Problem(name, line, _dotted((*key, *path)), message)
 
 
 def _known_keys(schema: Mapping[str, Any], path: _Path) -> set[str]:
