@@ -15,9 +15,18 @@ from opentelemetry._logs import get_logger
 
 
 def arguments_hash(arguments: Mapping[str, Any]) -> str:
-    """SHA-256 over canonical JSON (RFC 8785 for text, booleans, integers and decimal fractions)."""
-    canonical = json.dumps(arguments, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    """SHA-256 over canonical JSON (RFC 8785), whatever order the arguments came in."""
+    text = json.dumps(_canonical(arguments), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    """RFC 8785 writes 60.0 as 60; Python does not."""
+    if isinstance(value, Mapping):
+        return {key: _canonical(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def record_decision(
