@@ -1,0 +1,111 @@
+"""Where every span and log record is: one set of books for the whole collector.
+
+Promises that at any moment, for each signal,
+
+    received + recovered = stored + rejected + buffered + quarantined
+
+counted in spans or log records. `recovered` is what an earlier process left on disk; it is 0 on a fresh directory.
+Requests whose contents never became countable (garbage, oversize) are counted as requests, by outcome, beside it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from threading import Lock
+
+from collector.otlp import Signal
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Spans or log records of one signal, by where they are."""
+
+    received: int = 0
+    """Arrived in a readable request; one that is refused and sent again arrives twice."""
+    recovered: int = 0
+    """Found on disk at start."""
+    stored: int = 0
+    """Loaded into the store."""
+    rejected: int = 0
+    """Refused after being read, with a retryable answer."""
+    buffered: int = 0
+    """On disk, or on the way there."""
+    quarantined: int = 0
+    """Set aside with a reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A consistent snapshot."""
+
+    signals: Mapping[Signal, Counts]
+    requests: Mapping[str, int]
+    """Answers given, by outcome."""
+    torn_bytes: int
+    """Unacknowledged remains of records that a crash interrupted, cut at start."""
+    damaged_records: int
+    """Pieces of segments found corrupt at start and quarantined; their spans may be uncountable."""
+    load_retries: int
+    """Loads the store failed retryably."""
+    buffer_bytes: int
+    """Disk used by segments and quarantine."""
+    last_load_error: str
+    """Why the latest load failed; empty once a load succeeds again."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Written by the server, the committer and the loader, each from its own thread."""
+
+    _signals: dict[Signal, Counts] = field(default_factory=lambda: {signal: Counts() for signal in Signal})
+    _requests: Counter[str] = field(default_factory=Counter)
+    _lock: Lock = field(default_factory=Lock)
+    torn_bytes: int = 0
+    damaged_records: int = 0
+    load_retries: int = 0
+    last_load_error: str = ""
+
+    def answered(self, outcome: str) -> None:
+        """A request was answered."""
+        with self._lock:
+            self._requests[outcome] += 1
+
+    def received(self, signal: Signal, count: int) -> None:
+        """A readable request arrived and is now being buffered."""
+        self._add(signal, received=count, buffered=count)
+
+    def refused(self, signal: Signal, count: int) -> None:
+        """What was being buffered could not be."""
+        self._add(signal, buffered=-count, rejected=count)
+
+    def recovered(self, signal: Signal, count: int) -> None:
+        """Found on disk at start."""
+        self._add(signal, recovered=count, buffered=count)
+
+    def stored(self, signal: Signal, count: int) -> None:
+        """The store has it."""
+        self._add(signal, buffered=-count, stored=count)
+
+    def quarantined(self, signal: Signal, count: int) -> None:
+        """Set aside."""
+        self._add(signal, buffered=-count, quarantined=count)
+
+    def snapshot(self, buffer_bytes: int) -> Stats:
+        """Everything as of one moment."""
+        with self._lock:
+            return Stats(
+                signals=dict(self._signals),
+                requests=dict(self._requests),
+                torn_bytes=self.torn_bytes,
+                damaged_records=self.damaged_records,
+                load_retries=self.load_retries,
+                buffer_bytes=buffer_bytes,
+                last_load_error=self.last_load_error,
+            )
+
+    def _add(self, signal: Signal, **changes: int) -> None:
+        with self._lock:
+            now = self._signals[signal]
+            self._signals[signal] = replace(now, **{name: getattr(now, name) + by for name, by in changes.items()})

@@ -1,0 +1,461 @@
+"""What may be stored: turns a request body into one validated `Export…ServiceRequest`, or says why not.
+
+Pure: bytes in, bytes out. Promises that everything accepted parses with the OTLP message definitions (well-formed
+wire format, UTF-8 text, bounded nesting) and that every attribute value and log body is a scalar, or an array or map of
+scalars: what the store's decoder can flatten. It does not judge content: ids of odd lengths, unknown enum values and
+unknown fields are the sender's business and pass.
+
+Two lanes lead to the same bytes:
+
+    fast    protobuf whose values are at most one level deep is accepted as it came, byte for byte
+    slow    OTLP/JSON is translated; a value nested deeper becomes a `string_value` holding JSON text, written as the
+            OpenTelemetry Collector's ClickHouse exporter writes it
+
+The fast lane costs one parse without allocating a message a span. Its descriptor is derived from the installed OTLP
+definitions with every message field made *singular* and every oneof dissolved: protobuf merges repeated occurrences of
+a singular field, so a request of any size folds into one chain of messages, malformed input fails exactly as it would
+with the real definitions, and "does any value anywhere hold an array or map below its first level?" is a handful of
+presence checks. What lies below that level is only parsed by the slow lane, with the real definitions.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from operator import attrgetter
+from typing import Any, Final
+
+import orjson
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+
+MAX_DEPTH: Final = 100
+"""Messages inside messages, as upb limits them; JSON is held to the same."""
+
+
+class Signal(StrEnum):
+    """The two kinds of telemetry that are stored."""
+
+    TRACES = "traces"
+    LOGS = "logs"
+
+
+class Encoding(StrEnum):
+    """How a request body, and so its answer, is written."""
+
+    PROTOBUF = "application/x-protobuf"
+    JSON = "application/json"
+
+
+class RejectReason(StrEnum):
+    """Why a body cannot be stored."""
+
+    MALFORMED_PROTOBUF = "malformed_protobuf"
+    MALFORMED_JSON = "malformed_json"
+    INVALID_JSON_VALUE = "invalid_json_value"
+
+
+class Reject(Exception):
+    """The body can never be accepted; the message says what and where."""
+
+    def __init__(self, reason: RejectReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A request that may be stored."""
+
+    payload: bytes
+    """One serialised `ExportTraceServiceRequest` or `ExportLogsServiceRequest`."""
+    count: int
+    """Spans or log records in it."""
+
+
+def accept(signal: Signal, encoding: Encoding, body: bytes) -> Accepted:
+    """Validate `body`; raises `Reject`."""
+    form = _FORMS[signal]
+    return _accept_protobuf(form, body if encoding is Encoding.PROTOBUF else _json_to_protobuf(form, body))
+
+
+def accept_traces(body: bytes, encoding: Encoding = Encoding.PROTOBUF) -> Accepted:
+    """Validate a trace export request; raises `Reject`."""
+    return accept(Signal.TRACES, encoding, body)
+
+
+def accept_logs(body: bytes, encoding: Encoding = Encoding.PROTOBUF) -> Accepted:
+    """Validate a log export request; raises `Reject`."""
+    return accept(Signal.LOGS, encoding, body)
+
+
+# --- the fast lane -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """Everything that differs between the signals."""
+
+    message: Any
+    """The real request class."""
+    folded: Any
+    """The same wire format folded into single messages; see the head of the module."""
+    counted: Any
+    """The same again, knowing nothing but the items, which stay opaque."""
+    items: Callable[[Any], Any]
+    """From a `counted` message to its items."""
+    values: tuple[Callable[[Any], Any], ...]
+    """From a `folded` message to each place a value can stand."""
+    walk: Callable[[Any], Iterator[Any]]
+    """From a real message to every value in it."""
+
+
+def _accept_protobuf(form: _Form, body: bytes) -> Accepted:
+    try:
+        folded = form.folded.FromString(body)
+        if any(_is_deep(value(folded)) for value in form.values):
+            request = form.message.FromString(body)
+            for value in form.walk(request):
+                if _is_deep_value(value):
+                    value.string_value = as_text(value)
+            body = request.SerializeToString()
+        count = len(form.items(form.counted.FromString(body)))
+    except DecodeError as error:
+        reason = str(error).partition(": ")[2] or str(error)
+        raise Reject(
+            RejectReason.MALFORMED_PROTOBUF,
+            f"the body is not a protobuf {form.message.DESCRIPTOR.name}: {reason}",
+        ) from None
+    return Accepted(body, count)
+
+
+_inner_of_array = attrgetter("array_value.values")
+_inner_of_map = attrgetter("kvlist_value.values.value")
+
+
+def _is_deep(folded_value: Any) -> bool:
+    for inner in (_inner_of_array(folded_value), _inner_of_map(folded_value)):
+        if inner.HasField("array_value") or inner.HasField("kvlist_value"):
+            return True
+    return False
+
+
+_KINDS: Final[Mapping[int, Any]] = {kind: kind for kind in descriptor_pb2.FieldDescriptorProto.Type.values()} | {
+    FieldDescriptor.TYPE_ENUM: FieldDescriptor.TYPE_INT32
+}
+"""Field types of a folded message: enums are open on the wire."""
+
+
+def _singular(descriptor: Descriptor, package: str) -> Any:
+    """The class of `descriptor` folded: all fields singular, no oneof, values opaque from the second level on."""
+    file = descriptor_pb2.FileDescriptorProto(
+        name=f"{package}.proto", package=package, syntax="editions", edition=descriptor_pb2.EDITION_2023
+    )
+    done: set[str] = set()
+
+    def add(source: Descriptor, level: int) -> str:
+        name = f"{source.full_name.replace('.', '_')}_{level}"
+        if name in done:
+            return name
+        done.add(name)
+        target = file.message_type.add(name=name)
+        for field in source.fields:
+            folded = target.field.add(
+                name=field.name, number=field.number, label=FieldDescriptor.LABEL_OPTIONAL, type=_KINDS[field.type]
+            )
+            if field.message_type is None:
+                continue
+            if source is AnyValue.DESCRIPTOR and level == 2:
+                folded.type = FieldDescriptor.TYPE_BYTES
+            else:
+                inside = level + (field.message_type is AnyValue.DESCRIPTOR)
+                folded.type_name = f".{package}.{add(field.message_type, inside)}"
+        return name
+
+    return _message_class(file, add(descriptor, 0))
+
+
+def _opaque_items(package: str) -> Any:
+    """A class that keeps the items of a request as uninterpreted bytes: counting costs one copy, no decoding.
+
+    Requests, resources and scopes nest alike in both signals: 1, then 2, then 2.
+    """
+    file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
+    one, many = FieldDescriptor.LABEL_OPTIONAL, FieldDescriptor.LABEL_REPEATED
+    scope, resource, request = (file.message_type.add(name=name) for name in ("Scope", "Resource", "Request"))
+    scope.field.add(name="items", number=2, label=many, type=FieldDescriptor.TYPE_BYTES)
+    resource.field.add(name="scope", number=2, label=one, type=11, type_name=f".{package}.Scope")
+    request.field.add(name="resource", number=1, label=one, type=11, type_name=f".{package}.Resource")
+    return _message_class(file, "Request")
+
+
+def _message_class(file: descriptor_pb2.FileDescriptorProto, name: str) -> Any:
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{file.package}.{name}"))
+
+
+# --- the slow lane: deep values ----------------------------------------------------------------------------------
+
+
+def as_text(value: Any) -> str:
+    """An array or map as compact JSON: keys sorted, the last of equal keys, bytes in base64, NaN and Infinity quoted.
+
+    The one difference from the exporter: `<`, `>` and `&` stay readable instead of becoming `\\u003c`.
+    """
+    kind = value.WhichOneof("value")
+    if kind == "string_value":
+        return orjson.dumps(value.string_value).decode()
+    if kind == "bool_value":
+        return "true" if value.bool_value else "false"
+    if kind == "int_value":
+        return str(value.int_value)
+    if kind == "double_value":
+        return _double_text(value.double_value)
+    if kind == "bytes_value":
+        return f'"{base64.b64encode(value.bytes_value).decode()}"'
+    if kind == "array_value":
+        return f"[{','.join(as_text(item) for item in value.array_value.values)}]"
+    if kind == "kvlist_value":
+        last = {pair.key: pair.value for pair in value.kvlist_value.values}
+        return f"{{{','.join(f'{orjson.dumps(key).decode()}:{as_text(last[key])}' for key in sorted(last))}}}"
+    return "null"
+
+
+def _double_text(number: float) -> str:
+    """As ECMAScript and Go write it: no exponent from 1e-6 up to 1e21, none padded."""
+    if math.isnan(number):
+        return '"NaN"'
+    if math.isinf(number):
+        return '"Infinity"' if number > 0 else '"-Infinity"'
+    shortest = repr(number)
+    if number == 0 or 1e-6 <= abs(number) < 1e21:
+        return format(Decimal(shortest), "f").removesuffix(".0")
+    return shortest.replace("e-0", "e-")
+
+
+def _is_deep_value(value: Any) -> bool:
+    if value.HasField("array_value"):
+        return any(_is_container(item) for item in value.array_value.values)
+    if value.HasField("kvlist_value"):
+        return any(_is_container(pair.value) for pair in value.kvlist_value.values)
+    return False
+
+
+def _is_container(value: Any) -> bool:
+    return bool(value.HasField("array_value") or value.HasField("kvlist_value"))
+
+
+def _span_values(request: Any) -> Iterator[Any]:
+    for resource in request.resource_spans:
+        yield from (pair.value for pair in resource.resource.attributes)
+        for scope in resource.scope_spans:
+            yield from (pair.value for pair in scope.scope.attributes)
+            for span in scope.spans:
+                for holder in (span, *span.events, *span.links):
+                    yield from (pair.value for pair in holder.attributes)
+
+
+def _log_values(request: Any) -> Iterator[Any]:
+    for resource in request.resource_logs:
+        yield from (pair.value for pair in resource.resource.attributes)
+        for scope in resource.scope_logs:
+            yield from (pair.value for pair in scope.scope.attributes)
+            for record in scope.log_records:
+                yield record.body
+                yield from (pair.value for pair in record.attributes)
+
+
+# --- the slow lane: JSON -----------------------------------------------------------------------------------------
+
+_HEX_FIELDS: Final = frozenset({"trace_id", "span_id", "parent_span_id"})
+
+_ALIASES: Final[Mapping[str, str]] = {
+    "batches": "resourceSpans",
+    "instrumentationLibrarySpans": "scopeSpans",
+    "instrumentationLibraryLogs": "scopeLogs",
+    "instrumentationLibrary": "scope",
+}
+"""Names in files written by Tempo and by OTLP before 0.19."""
+
+_INTEGER_RANGES: Final[Mapping[int, tuple[int, int]]] = {
+    FieldDescriptor.TYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.TYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.TYPE_FIXED32: (0, 2**32 - 1),
+    FieldDescriptor.TYPE_INT64: (-(2**63), 2**63 - 1),
+    FieldDescriptor.TYPE_FIXED64: (0, 2**64 - 1),
+}
+
+
+def _json_to_protobuf(form: _Form, body: bytes) -> bytes:
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Reject(RejectReason.MALFORMED_JSON, f"the body is not JSON: {error}") from None
+    message = form.message(**_object(form.message.DESCRIPTOR, document, "", 1))
+    return bytes(message.SerializeToString())
+
+
+def _object(descriptor: Descriptor, document: Any, where: str, depth: int) -> dict[str, Any]:
+    """The constructor arguments of a `descriptor` message; unknown fields are ignored, null means absent."""
+    if not isinstance(document, dict):
+        raise _invalid(where, "an object", document)
+    if depth > MAX_DEPTH:
+        raise Reject(RejectReason.INVALID_JSON_VALUE, f"{where[:100]}…: nested more than {MAX_DEPTH} messages deep")
+    fields = _JSON_FIELDS[descriptor.full_name]
+    result: dict[str, Any] = {}
+    for name, value in document.items():
+        field = fields.get(name)
+        if field is None or value is None:
+            continue
+        here = f"{where}.{name}" if where else name
+        if not field.is_repeated:
+            result[field.name] = _value(field, value, here, depth)
+        elif isinstance(value, list):
+            result[field.name] = [_value(field, item, f"{here}[{i}]", depth) for i, item in enumerate(value)]
+        else:
+            raise _invalid(here, "an array", value)
+    if descriptor is AnyValue.DESCRIPTOR and len(result) > 1:
+        raise Reject(RejectReason.INVALID_JSON_VALUE, f"{where}: one value expected, got {', '.join(sorted(result))}")
+    return result
+
+
+def _value(field: FieldDescriptor, value: Any, where: str, depth: int) -> Any:
+    kind = field.type
+    if field.message_type is not None:
+        return _object(field.message_type, value, where, depth + 1)
+    if kind == FieldDescriptor.TYPE_STRING:
+        if not isinstance(value, str):
+            raise _invalid(where, "a string", value)
+        return value
+    if kind == FieldDescriptor.TYPE_BYTES:
+        return _bytes(field, value, where)
+    if kind == FieldDescriptor.TYPE_BOOL:
+        if not isinstance(value, bool):
+            raise _invalid(where, "true or false", value)
+        return value
+    if kind == FieldDescriptor.TYPE_DOUBLE:
+        return _double(value, where)
+    if field.enum_type is not None:
+        return _enum(field.enum_type, value, where)
+    return _integer(value, where, *_INTEGER_RANGES[kind])
+
+
+def _bytes(field: FieldDescriptor, value: Any, where: str) -> bytes:
+    if not isinstance(value, str):
+        raise _invalid(where, "a string", value)
+    try:
+        if field.name in _HEX_FIELDS:
+            return binascii.unhexlify(value)
+        text = value.replace("-", "+").replace("_", "/").rstrip("=")
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        raise _invalid(where, "hex digits" if field.name in _HEX_FIELDS else "base64", value) from None
+
+
+def _double(value: Any, where: str) -> float:
+    """Protobuf's JSON form has only these three words for what JSON cannot write."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            raise _invalid(where, "a number", value) from None
+        if math.isfinite(number) or value in ("NaN", "Infinity", "-Infinity"):
+            return number
+    raise _invalid(where, "a number", value)
+
+
+def _enum(enum: EnumDescriptor, value: Any, where: str) -> int:
+    """OTLP wants numbers; names are accepted because real senders write them."""
+    names = enum.values_by_name
+    if isinstance(value, str) and value in names:
+        return int(names[value].number)
+    if isinstance(value, str) and not value.lstrip("-").isdecimal():
+        raise _invalid(where, f"a number or one of {', '.join(names)}", value)
+    return _integer(value, where, *_INTEGER_RANGES[FieldDescriptor.TYPE_INT32])
+
+
+def _integer(value: Any, where: str, low: int, high: int) -> int:
+    number: int | None = None
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    digits = isinstance(value, str) and len(value) <= 20 and value.isascii() and value.removeprefix("-").isdecimal()
+    if whole or digits or (isinstance(value, float) and value.is_integer()):
+        number = int(value)
+    if number is None or not low <= number <= high:
+        raise _invalid(where, f"an integer from {low} to {high}", value)
+    return number
+
+
+def _invalid(where: str, wanted: str, value: Any) -> Reject:
+    shown = "an object" if isinstance(value, dict) else "an array" if isinstance(value, list) else repr(value)
+    shown = shown if len(shown) <= 60 else f"{shown[:60]}…"
+    return Reject(RejectReason.INVALID_JSON_VALUE, f"{where or 'the document'}: expected {wanted}, got {shown}")
+
+
+def _json_fields(root: Descriptor) -> dict[str, dict[str, FieldDescriptor]]:
+    """For each message below `root`, its fields by the name JSON gives them."""
+    found: dict[str, dict[str, FieldDescriptor]] = {}
+    queue = [root]
+    while queue:
+        message = queue.pop()
+        if message.full_name in found:
+            continue
+        by_name = {field.camelcase_name: field for field in message.fields}
+        by_name |= {alias: by_name[name] for alias, name in _ALIASES.items() if name in by_name}
+        found[message.full_name] = by_name
+        queue += [field.message_type for field in message.fields if field.message_type is not None]
+    return found
+
+
+def _form(message: Any, prefix: str, places: tuple[str, ...], walk: Callable[[Any], Iterator[Any]]) -> _Form:
+    return _Form(
+        message=message,
+        folded=_singular(message.DESCRIPTOR, f"tracegrade.folded.{prefix}"),
+        counted=_opaque_items(f"tracegrade.counted.{prefix}"),
+        items=attrgetter("resource.scope.items"),
+        values=tuple(map(attrgetter, places)),
+        walk=walk,
+    )
+
+
+_JSON_FIELDS: Final = _json_fields(ExportTraceServiceRequest.DESCRIPTOR) | _json_fields(
+    ExportLogsServiceRequest.DESCRIPTOR
+)
+
+_FORMS: Final[Mapping[Signal, _Form]] = {
+    Signal.TRACES: _form(
+        ExportTraceServiceRequest,
+        "traces",
+        (
+            "resource_spans.resource.attributes.value",
+            "resource_spans.scope_spans.scope.attributes.value",
+            "resource_spans.scope_spans.spans.attributes.value",
+            "resource_spans.scope_spans.spans.events.attributes.value",
+            "resource_spans.scope_spans.spans.links.attributes.value",
+        ),
+        _span_values,
+    ),
+    Signal.LOGS: _form(
+        ExportLogsServiceRequest,
+        "logs",
+        (
+            "resource_logs.resource.attributes.value",
+            "resource_logs.scope_logs.scope.attributes.value",
+            "resource_logs.scope_logs.log_records.attributes.value",
+            "resource_logs.scope_logs.log_records.body",
+        ),
+        _log_values,
+    ),
+}
