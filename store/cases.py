@@ -1,14 +1,9 @@
-"""A case as canonical JSON, and its digest: the form in which suites are stored and compared.
-
-Canonical means: keys sorted, no insignificant space, every field present. Two files that say the same in another order or
-layout have the same digest.
-"""
+"""A case as a JSON document: the form in which suites are stored."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -27,29 +22,18 @@ def canonical(value: Any) -> bytes:
 
 
 def case_document(case: Case) -> str:
-    """Canonical JSON of everything in the case but its digest."""
+    """JSON of everything in the case but its digest, keys sorted."""
     fields = asdict(case)
     del fields["digest"]
     return canonical(fields).decode()
-
-
-def with_digest(case: Case) -> Case:
-    """The same case, knowing its digest."""
-    return replace(case, digest=digest_of(case_document(case).encode()))
-
-
-def suite_digest(cases: Iterable[Case]) -> str:
-    """Digest over the digests of the cases, in order of their ids."""
-    return digest_of(canonical([[c.id, c.digest] for c in sorted(cases, key=lambda c: c.id)]))
 
 
 def read_case(document: str, digest: str) -> Case:
     """The case a document from `case_document` describes."""
     fields = orjson.loads(document)
     expect = fields.pop("expect")
-    expect["tools"] = tuple(ExpectedCall(**call) for call in expect["tools"])
-    expect["forbidden"] = tuple(ExpectedCall(**call) for call in expect["forbidden"])
-    expect["tools_scope"] = tuple(expect["tools_scope"])
-    expect["answer_contains"] = tuple(expect["answer_contains"])
-    fields["tags"] = tuple(fields["tags"])
-    return Case(**fields, expect=Expectations(**expect), digest=digest)
+    for calls in ("tools", "forbidden"):
+        expect[calls] = tuple(ExpectedCall(**call) for call in expect[calls])
+    for texts in ("tools_scope", "answer_contains"):
+        expect[texts] = tuple(expect[texts])
+    return Case(**{**fields, "tags": tuple(fields["tags"])}, expect=Expectations(**expect), digest=digest)

@@ -144,10 +144,10 @@ class Store:
         )
 
     def _client(self) -> Client:
+        if self._closed:
+            raise Permanent("the store is closed")
         client: Client | None = getattr(self._local, "client", None)
         if client is None:
-            if self._closed:
-                raise Permanent("the store is closed")
             client = self._open(self.dsn.database)
             self._local.client = client
             with self._lock:
@@ -329,7 +329,16 @@ class Store:
     # --- suites ---
 
     def save_suite(self, name: str, digest: str, document: str, cases: Iterable[Case]) -> None:
-        """Keep a version of a suite. Repeating it changes nothing but makes it the newest."""
+        """Keep a version of a suite and make it the newest; traces that ran the suite are graded again against it.
+
+        Repeating the newest version changes nothing.
+        """
+        newest = self.query(
+            "SELECT argMax(Digest, (CreatedAt, Digest)) AS Digest FROM suites FINAL WHERE Suite = {suite:String}",
+            {"suite": name},
+        )
+        if newest and newest[0]["Digest"] == digest:
+            return
         self.insert(
             "cases",
             [
@@ -345,6 +354,7 @@ class Store:
             ],
         )
         self.insert("suites", [{"Suite": name, "Digest": digest, "Document": document}])
+        self.command(_sql("regrade"), {"suite": name})
 
 
 def _guard(call: Callable[[], _T]) -> _T:

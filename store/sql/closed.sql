@@ -1,12 +1,17 @@
 -- Traces that have gone quiet and hold something newer than their last grading. `since` prunes: nothing that arrived before
--- it can be ungraded.
+-- it can be ungraded, unless its mark was taken back (see regrade.sql).
 SELECT
     t.TraceId AS TraceId, t.LastIngested AS LastIngested, g.Generation AS Generation
 FROM
 (
     SELECT TraceId, max(RootSeen) AS Root, max(LastIngested) AS LastIngested, sum(AgentSpanRows) AS AgentSpans
     FROM traces
-    WHERE TraceId IN (SELECT TraceId FROM traces WHERE LastIngested >= fromUnixTimestamp64Milli({since_ms:Int64}))
+    WHERE TraceId IN
+    (
+        SELECT TraceId FROM traces WHERE LastIngested >= fromUnixTimestamp64Milli({since_ms:Int64})
+        UNION ALL
+        SELECT TraceId FROM graded_traces FINAL WHERE LastIngested = toDateTime64(0, 3)
+    )
     GROUP BY TraceId
 ) AS t
 LEFT JOIN (SELECT TraceId, Generation, LastIngested FROM graded_traces FINAL) AS g ON t.TraceId = g.TraceId
