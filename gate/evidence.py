@@ -1,0 +1,419 @@
+"""What a comparison works on: for every case and arm, how each grader judged its runs.
+
+Promises one value per (case, arm, grader), whatever the order rows come in: the mean over the runs, or the reason there is
+none (`Gap`). How two such values are compared is `gate.compare`'s. Reading is by SQL alone (gate/sql); telemetry text never
+becomes part of a statement.
+
+A run is one trace. From grades to a value:
+
+    spans of a trace, one grader   any fail: fail · else any error: error · else any unknown: unknown · else any pass: pass
+                                   · else skip (folded in verdicts.sql)
+    runs of a case, one arm        fail 0, pass 1 (or the score), skip 1 beside runs that were judged: nothing went wrong;
+                                   unknown, error and runs that are missing count 0 for the candidate and nothing for the
+                                   baseline; all skipped: SKIP; nothing known: ERROR or UNKNOWN
+    runs that died of their        left out (INFRASTRUCTURE if no other run is there) or 0, as the policy says
+    surroundings
+    no run                         MISSING
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+import sys
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from importlib.resources import files
+from string import Template
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from gate.policy import METRICS, Design, GatePolicy
+from gate.suite import Suite, Text
+from store.types import Case
+
+
+class Gap(IntEnum):
+    """Why a case has no value. Values are never negative, so one number says either."""
+
+    MISSING = -1
+    """No run at all."""
+    SKIP = -2
+    """The grader's question does not apply."""
+    UNKNOWN = -3
+    """The capture lacks what the grader needs, or no grade is there."""
+    ERROR = -4
+    """The grader broke."""
+    INFRASTRUCTURE = -5
+    """Every run died of its surroundings and is left out."""
+
+
+Measure = Literal["outcome", "score", "amount"]
+Key = tuple[str, Measure]
+"""Which values: a grader's outcome or score in [0, 1], or a metric or grader's amount (a budget)."""
+
+
+class ArmSelector(BaseModel):
+    """Which traces are one side of a comparison."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["version", "run"]
+    value: Text
+    """A `service.version`, or a run id."""
+    service: str = ""
+    """Only traces of this service; empty takes any."""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.value}" + (f" of {self.service}" if self.service else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """The runs of one arm, as columns."""
+
+    trace_ids: Sequence[str]
+    case_ids: Sequence[str]
+    latency_ms: Sequence[float] = ()
+    """This and the next two may be NaN where unknown, or empty when nothing is known."""
+    input_tokens: Sequence[float] = ()
+    output_tokens: Sequence[float] = ()
+    errors: Sequence[str] = ()
+    """What a failed root span says; empty text for others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """One grader's verdicts on the runs of one arm, as columns."""
+
+    trace_ids: Sequence[str]
+    outcomes: Sequence[str]
+    scores: Sequence[float] = ()
+    """NaN where there is none; empty when no run has one."""
+    case_digests: Sequence[str] = ()
+    """Digest of the case each verdict was made against."""
+    versions: frozenset[str] = frozenset()
+    configs: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Values of one grader in one arm, aligned with the suite's cases."""
+
+    values: array[float]
+    """Mean over the runs, or a `Gap`."""
+    runs: array[int]
+    """How many runs each mean is over."""
+    versions: frozenset[str] = frozenset()
+    configs: frozenset[str] = frozenset()
+    verdicts: int = 0
+    errors: int = 0
+    ungraded: int = 0
+    """Runs without a verdict."""
+    stale: int = 0
+    """Verdicts made against another version of the case."""
+    out_of_range: int = 0
+    """Scores outside [0, 1]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """Everything one side did."""
+
+    label: str
+    traces: Mapping[int, tuple[str, ...]]
+    """Trace ids by index of the case."""
+    runs: int
+    foreign: int
+    """Runs of cases the suite does not have; not used."""
+    infrastructure: tuple[str, ...]
+    """Trace ids of runs that died of their surroundings."""
+    lost: frozenset[int]
+    """Cases that had such runs left out."""
+    columns: Mapping[Key, Column]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Both sides of a comparison over one suite."""
+
+    suite_name: str
+    suite_digest: str
+    cases: tuple[Case, ...]
+    """By id."""
+    baseline: Arm
+    candidate: Arm
+    digest: str = field(default="")
+    """SHA-256 over everything a decision depends on."""
+
+
+def build(
+    suite: Suite,
+    policy: GatePolicy,
+    baseline: tuple[str, Traces, Mapping[str, Verdicts]],
+    candidate: tuple[str, Traces, Mapping[str, Verdicts]],
+) -> Evidence:
+    """Fold both arms, each given as (label, runs, verdicts by grader)."""
+    index = {case.id: i for i, case in enumerate(suite.cases)}
+    digests = [case.digest for case in suite.cases]
+    keys = _keys(policy)
+    first = _arm(index, digests, keys, policy.design, *baseline, is_candidate=False)
+    second = _arm(index, digests, keys, policy.design, *candidate, is_candidate=True)
+    return Evidence(suite.name, suite.digest, suite.cases, first, second, _digest(suite, first, second))
+
+
+def _keys(policy: GatePolicy) -> list[Key]:
+    keys: set[Key] = {(c.grader, c.measure) for c in (*policy.blockers, *policy.advisories)}
+    return sorted(keys | {(budget.metric, "amount") for budget in policy.budgets})
+
+
+def _arm(
+    index: Mapping[str, int],
+    digests: Sequence[str],
+    keys: Sequence[Key],
+    design: Design,
+    label: str,
+    traces: Traces,
+    verdicts: Mapping[str, Verdicts],
+    *,
+    is_candidate: bool,
+) -> Arm:
+    died = _dead_runs(traces, design)
+    excluded = died if design.infrastructure.on_match == "exclude" else frozenset[str]()
+    seen_dead: list[str] = []
+    home: dict[str, int] = {}
+    by_case: dict[int, list[str]] = {}
+    lost = array("l", bytes(array("l").itemsize * len(index)))
+    foreign = 0
+    for trace_id, case_id in zip(traces.trace_ids, traces.case_ids, strict=True):
+        i = index.get(case_id)
+        if i is None:
+            foreign += 1
+            continue
+        if trace_id in died:
+            seen_dead.append(trace_id)
+        if trace_id in excluded:
+            lost[i] += 1
+        else:
+            home[trace_id] = i
+            by_case.setdefault(i, []).append(trace_id)
+    columns: dict[Key, Column] = {}
+    for key in keys:
+        name, measure = key
+        if measure == "amount":
+            amounts = _metric(name, traces) if name in METRICS else _scores(verdicts.get(name))
+            columns[key] = _amounts(home, len(index), amounts)
+        else:
+            given = verdicts.get(name, Verdicts((), ()))
+            failed = died - excluded
+            columns[key] = _column(home, lost, digests, design, measure, given, failed, is_candidate=is_candidate)
+    return Arm(
+        label=label,
+        traces={i: tuple(sorted(ids)) for i, ids in by_case.items()},
+        runs=len(traces.trace_ids) - foreign,
+        foreign=foreign,
+        infrastructure=tuple(sorted(seen_dead)),
+        lost=frozenset(i for i, n in enumerate(lost) if n),
+        columns=columns,
+    )
+
+
+def _dead_runs(traces: Traces, design: Design) -> frozenset[str]:
+    if not design.infrastructure.patterns:
+        return frozenset()
+    pattern = re.compile("|".join(f"(?:{p})" for p in design.infrastructure.patterns), re.IGNORECASE)
+    return frozenset(
+        trace_id
+        for trace_id, error in zip(traces.trace_ids, traces.errors, strict=False)
+        if error and pattern.search(error[:10_000])
+    )
+
+
+def _column(
+    home: Mapping[str, int],
+    lost: Sequence[int],
+    digests: Sequence[str],
+    design: Design,
+    measure: Measure,
+    verdicts: Verdicts,
+    failed: frozenset[str],
+    *,
+    is_candidate: bool,
+) -> Column:
+    size = len(digests)
+    zeros = bytes(8 * size)
+    total, known = array("d", zeros), array("q", zeros)
+    skipped, unknown, broken = array("q", zeros), array("q", zeros), array("q", zeros)
+    out_of_range = stale = count = 0
+    scores = verdicts.scores if measure == "score" and verdicts.scores else None
+    dated = verdicts.case_digests
+    for position, (trace_id, outcome) in enumerate(zip(verdicts.trace_ids, verdicts.outcomes, strict=True)):
+        i = home.get(trace_id, -1)
+        if i < 0:
+            continue
+        count += 1
+        if dated and dated[position] != digests[i]:
+            stale += 1
+        if trace_id in failed:
+            known[i] += 1
+        elif outcome == "pass" or outcome == "fail":
+            value = 1.0 if outcome == "pass" else 0.0
+            if scores is not None and not math.isnan(scores[position]):
+                value = scores[position]
+                if not 0.0 <= value <= 1.0:
+                    out_of_range += 1
+                    value = min(max(value, 0.0), 1.0)
+            known[i] += 1
+            total[i] += value
+        elif outcome == "skip":
+            skipped[i] += 1
+        elif outcome == "error":
+            broken[i] += 1
+        else:
+            unknown[i] += 1
+    present = array("q", zeros)
+    for i in home.values():
+        present[i] += 1
+    values, runs = array("d", zeros), array("q", zeros)
+    planned = design.replays if is_candidate and design.missing_candidate == "fail" else 0
+    ungraded = 0
+    for i in range(size):
+        n = present[i]
+        if not n:
+            values[i] = Gap.INFRASTRUCTURE if lost[i] else Gap.MISSING
+            continue
+        judged = known[i] + skipped[i]
+        ungraded += n - judged - unknown[i] - broken[i]
+        absent = max(0, planned - n - lost[i])
+        if known[i] or (skipped[i] and absent):
+            divisor = max(judged, n + absent) if is_candidate else judged
+            mean = (total[i] + skipped[i]) / divisor
+            # Rounded, so that the order of the runs cannot show in the last digit.
+            values[i] = mean if divisor == 1 else round(mean, 12)
+            runs[i] = divisor
+        elif broken[i]:
+            values[i] = Gap.ERROR
+        elif skipped[i] == n:
+            values[i] = Gap.SKIP
+        else:
+            values[i] = Gap.UNKNOWN
+    return Column(
+        values=values,
+        runs=runs,
+        versions=verdicts.versions,
+        configs=verdicts.configs,
+        verdicts=count,
+        errors=sum(broken),
+        ungraded=ungraded,
+        stale=stale,
+        out_of_range=out_of_range,
+    )
+
+
+def _amounts(home: Mapping[str, int], size: int, amounts: Iterable[tuple[str, float]]) -> Column:
+    """Mean amount of the runs of each case; negative or unknown amounts do not count."""
+    total, runs = array("d", bytes(8 * size)), array("q", bytes(8 * size))
+    for trace_id, amount in amounts:
+        i = home.get(trace_id, -1)
+        if i >= 0 and amount >= 0.0 and not math.isinf(amount):
+            total[i] += amount
+            runs[i] += 1
+    values = array("d", (round(t / n, 9) if n else float(Gap.MISSING) for t, n in zip(total, runs, strict=True)))
+    return Column(values=values, runs=runs)
+
+
+def _metric(name: str, traces: Traces) -> Iterable[tuple[str, float]]:
+    if name == "total_tokens":
+        sums = [i + o for i, o in zip(traces.input_tokens, traces.output_tokens, strict=True)]
+        return zip(traces.trace_ids, sums, strict=False)
+    columns: dict[str, Sequence[float]] = {
+        "latency_ms": traces.latency_ms,
+        "input_tokens": traces.input_tokens,
+        "output_tokens": traces.output_tokens,
+    }
+    return zip(traces.trace_ids, columns[name], strict=False)
+
+
+def _scores(verdicts: Verdicts | None) -> Iterable[tuple[str, float]]:
+    return zip(verdicts.trace_ids, verdicts.scores, strict=False) if verdicts else ()
+
+
+def _digest(suite: Suite, baseline: Arm, candidate: Arm) -> str:
+    sha = hashlib.sha256(suite.digest.encode())
+    for arm in (baseline, candidate):
+        sha.update(f"\n{arm.label!r} {arm.runs} {arm.foreign}".encode())
+        sha.update("\n".join(arm.infrastructure).encode())
+        for i in sorted(arm.traces):
+            sha.update(f"\n{i} {' '.join(arm.traces[i])}".encode("utf-8", "surrogatepass"))
+        for key in sorted(arm.columns):
+            column = arm.columns[key]
+            notes = (sorted(column.versions), sorted(column.configs), column.verdicts, column.errors, column.ungraded)
+            sha.update(f"\n{key!r} {notes!r} {column.stale} {column.out_of_range}\n".encode())
+            sha.update(_portable(column.values))
+            sha.update(_portable(column.runs))
+    return sha.hexdigest()
+
+
+def _portable(values: array[Any]) -> bytes:
+    """The same bytes on every machine."""
+    if sys.byteorder == "big":
+        values = values[:]
+        values.byteswap()
+    return values.tobytes()
+
+
+# --- from the store ----------------------------------------------------------------------------------------------------
+
+
+class Queries(Protocol):
+    """What reading needs of `store.client.Store`."""
+
+    def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]: ...
+
+
+def read(store: Queries, suite: Suite, policy: GatePolicy, baseline: ArmSelector, candidate: ArmSelector) -> Evidence:
+    """The evidence as it stands in the store now."""
+    return build(suite, policy, _read_arm(store, suite, policy, baseline), _read_arm(store, suite, policy, candidate))
+
+
+def _read_arm(
+    store: Queries, suite: Suite, policy: GatePolicy, selector: ArmSelector
+) -> tuple[str, Traces, Mapping[str, Verdicts]]:
+    arm = {"suite": suite.name, "kind": selector.kind, "value": selector.value, "service": selector.service}
+    (row,) = store.query(_sql("traces"), dict(arm))
+    traces = Traces(
+        trace_ids=row["TraceIds"],
+        case_ids=row["CaseIds"],
+        latency_ms=row["LatencyMs"],
+        input_tokens=row["InputTokens"],
+        output_tokens=row["OutputTokens"],
+        errors=row["Errors"],
+    )
+    verdicts = {
+        row["Grader"]: Verdicts(
+            trace_ids=row["TraceIds"],
+            outcomes=row["Outcomes"],
+            scores=row["Scores"],
+            case_digests=row["CaseDigests"],
+            versions=frozenset(row["GraderVersions"]),
+            configs=frozenset(row["ConfigDigests"]),
+        )
+        for row in store.query(_sql("verdicts"), {**arm, "graders": list(policy.graders)})
+    }
+    return str(selector), traces, verdicts
+
+
+def read_offences(store: Queries, graders: Iterable[str], trace_ids: Iterable[str]) -> list[dict[str, Any]]:
+    """The failing grades of these traces."""
+    wanted = {"graders": sorted(set(graders)), "traces": sorted(set(trace_ids))}
+    return store.query(_sql("offences"), wanted) if wanted["traces"] and wanted["graders"] else []
+
+
+def _sql(name: str) -> str:
+    text = files("gate").joinpath(f"sql/{name}.sql").read_text("utf-8")
+    arm = files("gate").joinpath("sql/arm.sql").read_text("utf-8")
+    return Template(text).safe_substitute(arm=arm)

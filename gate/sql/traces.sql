@@ -1,0 +1,50 @@
+-- One row of columns: a million small rows would cost more than everything the gate does with them.
+WITH arm AS (${arm}),
+tokens AS
+(
+    SELECT TraceId, sum(InputTokens) AS Input, sum(OutputTokens) AS Output
+    FROM
+    (
+        -- Only model calls count: an agent span may repeat the sum of its calls. A client may send a span twice.
+        SELECT TraceId, SpanId, InputTokens, OutputTokens
+        FROM agent_spans
+        WHERE Kind = 'llm' AND TraceId IN (SELECT TraceId FROM arm)
+        LIMIT 1 BY TraceId, SpanId
+    )
+    GROUP BY TraceId
+),
+failures AS
+(
+    SELECT TraceId, arrayStringConcat(groupArray(Text), ' ') AS Error
+    FROM
+    (
+        SELECT
+            TraceId,
+            concat(
+                Attributes['error.type'], ' ', StatusMessage, ' ',
+                arrayStringConcat(
+                    arrayMap(a -> concat(a['exception.type'], ' ', a['exception.message']), Events.Attributes), ' ')
+            ) AS Text
+        FROM agent_spans
+        WHERE ParentSpanId = '' AND StatusCode = 'Error' AND TraceId IN (SELECT TraceId FROM arm)
+        LIMIT 1 BY TraceId, SpanId
+    )
+    GROUP BY TraceId
+)
+SELECT
+    groupArray(TraceId) AS TraceIds,
+    groupArray(CaseId) AS CaseIds,
+    groupArray(DurationNs / 1e6) AS LatencyMs,
+    groupArray(ifNull(toFloat64(Input), nan)) AS InputTokens,
+    groupArray(ifNull(toFloat64(Output), nan)) AS OutputTokens,
+    groupArray(Error) AS Errors
+FROM
+(
+    SELECT
+        arm.TraceId AS TraceId, arm.CaseId AS CaseId, arm.DurationNs AS DurationNs,
+        tokens.Input AS Input, tokens.Output AS Output, failures.Error AS Error
+    FROM arm
+    LEFT JOIN tokens ON tokens.TraceId = arm.TraceId
+    LEFT JOIN failures ON failures.TraceId = arm.TraceId
+    ORDER BY CaseId, TraceId
+)
