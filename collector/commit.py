@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from collector.ledger import Ledger
-from collector.otlp import Accepted, Signal
+from collector.otlp import SIGNALS, Accepted, Signal
 from collector.segments import Record, SegmentLog
 from store import Retryable
 
@@ -129,7 +129,7 @@ class GroupCommit:
         return batch
 
     def _commit(self, batch: list[_Waiting]) -> None:
-        for signal in Signal:
+        for signal in SIGNALS:
             group = [waiting for waiting in batch if waiting.signal is signal]
             if not group:
                 continue

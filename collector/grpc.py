@@ -16,8 +16,8 @@ from collector.otlp import Encoding, Signal
 from collector.outcomes import ANSWERS, Outcome, grpc_metadata
 
 _SERVICES: Final[Mapping[str, Signal | None]] = {
-    "opentelemetry.proto.collector.trace.v1.TraceService": Signal.TRACES,
-    "opentelemetry.proto.collector.logs.v1.LogsService": Signal.LOGS,
+    "opentelemetry.proto.collector.trace.v1.TraceService": "traces",
+    "opentelemetry.proto.collector.logs.v1.LogsService": "logs",
     "opentelemetry.proto.collector.metrics.v1.MetricsService": None,
 }
 

@@ -12,14 +12,14 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final
 
 from collector.intake import Intake, Refusal
-from collector.otlp import Encoding, Signal
+from collector.otlp import SIGNALS, Encoding, Signal
 from collector.outcomes import ANSWERS, RETRY_SECONDS, Outcome, http_body
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-_PATHS: Final[Mapping[str, Signal]] = {f"/v1/{signal}": signal for signal in Signal}
+_PATHS: Final[Mapping[str, Signal]] = {f"/v1/{signal}": signal for signal in SIGNALS}
 _MEDIA_TYPES: Final[Mapping[bytes, Encoding]] = {
     b"application/x-protobuf": Encoding.PROTOBUF,
     b"application/protobuf": Encoding.PROTOBUF,

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from threading import Lock
 
-from collector.otlp import Signal
+from collector.otlp import SIGNALS, Signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Stats:
 class Ledger:
     """Written by the server, the committer and the loader, each from its own thread."""
 
-    _signals: dict[Signal, Counts] = field(default_factory=lambda: {signal: Counts() for signal in Signal})
+    _signals: dict[Signal, Counts] = field(default_factory=lambda: {signal: Counts() for signal in SIGNALS})
     _requests: Counter[str] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock)
     torn_bytes: int = 0

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from collector.ledger import Ledger
+from collector.otlp import Signal
 from collector.segments import Entry, Segment, SegmentLog, read_index, sync_directory
 from store import Permanent, Retryable
 
@@ -38,7 +39,7 @@ _log = logging.getLogger(__name__)
 class Sink(Protocol):
     """Where segments go."""
 
-    def load(self, signal: str, segment_id: str, path: Path, /) -> None:
+    def load(self, signal: Signal, segment_id: str, path: Path, /) -> None:
         """Store the run of length-delimited requests in `path`; a second call with the same id stores nothing more.
 
         Raises `store.Permanent` if these bytes can never be stored, in which case none of them were; anything else it

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
 import orjson
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -42,11 +42,10 @@ MAX_DEPTH: Final = 100
 """Messages inside messages, as upb limits them; JSON is held to the same."""
 
 
-class Signal(StrEnum):
-    """The two kinds of telemetry that are stored."""
+Signal = Literal["traces", "logs"]
+"""The two kinds of telemetry that are stored."""
 
-    TRACES = "traces"
-    LOGS = "logs"
+SIGNALS: Final[tuple[Signal, ...]] = get_args(Signal)
 
 
 class Encoding(StrEnum):
@@ -91,12 +90,12 @@ def accept(signal: Signal, encoding: Encoding, body: bytes) -> Accepted:
 
 def accept_traces(body: bytes, encoding: Encoding = Encoding.PROTOBUF) -> Accepted:
     """Validate a trace export request; raises `Reject`."""
-    return accept(Signal.TRACES, encoding, body)
+    return accept("traces", encoding, body)
 
 
 def accept_logs(body: bytes, encoding: Encoding = Encoding.PROTOBUF) -> Accepted:
     """Validate a log export request; raises `Reject`."""
-    return accept(Signal.LOGS, encoding, body)
+    return accept("logs", encoding, body)
 
 
 # --- the fast lane -----------------------------------------------------------------------------------------------
@@ -150,6 +149,10 @@ def _is_deep(folded_value: Any) -> bool:
     return False
 
 
+_OPTIONAL: Final = descriptor_pb2.FieldDescriptorProto.LABEL_OPTIONAL
+_REPEATED: Final = descriptor_pb2.FieldDescriptorProto.LABEL_REPEATED
+_BYTES: Final = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
+_MESSAGE: Final = descriptor_pb2.FieldDescriptorProto.TYPE_MESSAGE
 _KINDS: Final[Mapping[int, Any]] = {kind: kind for kind in descriptor_pb2.FieldDescriptorProto.Type.values()} | {
     FieldDescriptor.TYPE_ENUM: FieldDescriptor.TYPE_INT32
 }
@@ -170,13 +173,11 @@ def _singular(descriptor: Descriptor, package: str) -> Any:
         done.add(name)
         target = file.message_type.add(name=name)
         for field in source.fields:
-            folded = target.field.add(
-                name=field.name, number=field.number, label=FieldDescriptor.LABEL_OPTIONAL, type=_KINDS[field.type]
-            )
+            folded = target.field.add(name=field.name, number=field.number, label=_OPTIONAL, type=_KINDS[field.type])
             if field.message_type is None:
                 continue
             if source is AnyValue.DESCRIPTOR and level == 2:
-                folded.type = FieldDescriptor.TYPE_BYTES
+                folded.type = _BYTES
             else:
                 inside = level + (field.message_type is AnyValue.DESCRIPTOR)
                 folded.type_name = f".{package}.{add(field.message_type, inside)}"
@@ -191,11 +192,10 @@ def _opaque_items(package: str) -> Any:
     Requests, resources and scopes nest alike in both signals: 1, then 2, then 2.
     """
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
-    one, many = FieldDescriptor.LABEL_OPTIONAL, FieldDescriptor.LABEL_REPEATED
     scope, resource, request = (file.message_type.add(name=name) for name in ("Scope", "Resource", "Request"))
-    scope.field.add(name="items", number=2, label=many, type=FieldDescriptor.TYPE_BYTES)
-    resource.field.add(name="scope", number=2, label=one, type=11, type_name=f".{package}.Scope")
-    request.field.add(name="resource", number=1, label=one, type=11, type_name=f".{package}.Resource")
+    scope.field.add(name="items", number=2, label=_REPEATED, type=_BYTES)
+    resource.field.add(name="scope", number=2, label=_OPTIONAL, type=_MESSAGE, type_name=f".{package}.Scope")
+    request.field.add(name="resource", number=1, label=_OPTIONAL, type=_MESSAGE, type_name=f".{package}.Resource")
     return _message_class(file, "Request")
 
 
@@ -435,7 +435,7 @@ _JSON_FIELDS: Final = _json_fields(ExportTraceServiceRequest.DESCRIPTOR) | _json
 )
 
 _FORMS: Final[Mapping[Signal, _Form]] = {
-    Signal.TRACES: _form(
+    "traces": _form(
         ExportTraceServiceRequest,
         "traces",
         (
@@ -447,7 +447,7 @@ _FORMS: Final[Mapping[Signal, _Form]] = {
         ),
         _span_values,
     ),
-    Signal.LOGS: _form(
+    "logs": _form(
         ExportLogsServiceRequest,
         "logs",
         (

@@ -58,7 +58,7 @@ from struct import Struct
 from threading import Lock
 from typing import Final
 
-from collector.otlp import Encoding, Reject, Signal, accept
+from collector.otlp import SIGNALS, Encoding, Reject, Signal, accept
 from store import Retryable, StoreError
 
 _ENTRY: Final = Struct("<QQII")
@@ -147,9 +147,9 @@ class Examined:
 class Recovery:
     """What was found at start."""
 
-    kept: dict[Signal, int] = field(default_factory=lambda: dict.fromkeys(Signal, 0))
+    kept: dict[Signal, int] = field(default_factory=lambda: dict.fromkeys(SIGNALS, 0))
     """Spans or log records that will be loaded."""
-    quarantined: dict[Signal, int] = field(default_factory=lambda: dict.fromkeys(Signal, 0))
+    quarantined: dict[Signal, int] = field(default_factory=lambda: dict.fromkeys(SIGNALS, 0))
     """Spans or log records in damaged records whose number the index still knew."""
     damaged_records: int = 0
     torn_bytes: int = 0
@@ -420,8 +420,9 @@ class SegmentLog:
             path.unlink()
         for path in sorted([*self.directory.glob("*.open"), *self.directory.glob("*.pb")]):
             segment_id, _, signal_name = path.stem.partition(".")
-            if signal_name in Signal.__members__.values():
-                self._recover_segment(path, segment_id, Signal(signal_name))
+            for signal in SIGNALS:
+                if signal == signal_name:
+                    self._recover_segment(path, segment_id, signal)
         for path in [*self.directory.glob("*.index"), *self.directory.glob("*.split")]:
             if not path.with_suffix(".pb").exists():
                 path.unlink()

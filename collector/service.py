@@ -18,7 +18,7 @@ from collector.http import HttpApp
 from collector.intake import Intake
 from collector.ledger import Ledger, Stats
 from collector.loader import Loader, Sink
-from collector.otlp import Signal
+from collector.otlp import SIGNALS
 from collector.segments import SegmentLog
 from collector.settings import CollectorSettings
 from store import StoreError
@@ -60,7 +60,7 @@ class Collector:
             )
             self._log = log
             stack.callback(log.close)
-            for signal in Signal:
+            for signal in SIGNALS:
                 self._ledger.recovered(signal, log.recovery.kept[signal] + log.recovery.quarantined[signal])
                 self._ledger.quarantined(signal, log.recovery.quarantined[signal])
             self._ledger.torn_bytes = log.recovery.torn_bytes
