@@ -56,8 +56,8 @@ class Telemetry:
             self.spans = Checked(GrpcSpanExporter(endpoint=target, insecure=True))
             self.logs = Checked(GrpcLogExporter(endpoint=target, insecure=True))
         else:
-            self.spans = Checked(HttpSpanExporter(endpoint=f"{endpoint}/v1/traces"))
-            self.logs = Checked(HttpLogExporter(endpoint=f"{endpoint}/v1/logs"))
+            self.spans = Checked(HttpSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces"))
+            self.logs = Checked(HttpLogExporter(endpoint=f"{endpoint.rstrip('/')}/v1/logs"))
         described = Resource.create(resource)
         self.tracer_provider = TracerProvider(resource=described)
         self.tracer_provider.add_span_processor(LabelSpans())

@@ -22,7 +22,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
     add_TraceServiceServicer_to_server,
 )
 
+from gate.policy import load_policy, validate_for
 from gate.suite import Suite, load_suite
+from graders.base import grader_types
+from graders.policy import ApprovalPolicy
+from graders.policy import load_policy as load_approval_policy
+from store.types import ToolCall
 
 CONSEQUENTIAL = {"issue_refund", "cancel_order"}
 VERSIONS = {"baseline": "1.0.0", "harmless": "1.1.0", "reckless": "1.2.0-rc"}
@@ -327,3 +332,15 @@ def test_it_speaks_grpc_too(run_agent) -> None:
     server.stop(None).wait()
     assert process.returncode == 0, out + err
     assert sent == {"spans": 22, "logs": 2}
+
+
+def test_the_policy_files_fit_the_agent_and_the_suite(example: Path, traces, suite: Suite) -> None:
+    approvals = load_approval_policy(example / "approvals.yaml")
+    offered = {d["name"] for d in traces["baseline"]["refund-01"].spans[1].json("gen_ai.tool.definitions")}
+    assert {tool for tool in offered if effect(approvals, tool) == "irreversible"} == CONSEQUENTIAL
+    assert {tool for tool in offered if effect(approvals, tool) == "unknown"} == {"update_address", "escalate_to_human"}
+    validate_for(load_policy(example / "policy.yaml", grader_types()), suite)
+
+
+def effect(policy: ApprovalPolicy, tool: str) -> str:
+    return policy.effect(ToolCall(key="", name=tool, index=0, start_ns=0, end_ns=0))[0]
