@@ -64,7 +64,6 @@ from store.statements import (
     trailing_format,
 )
 
-
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -83,14 +82,11 @@ _F_SETPIPE_SZ = 1031
 # ClickHouse's own mapping of exception codes (src/Server/HTTP/exceptionCodeToHTTPStatus); READONLY is 500 there, and 403 says
 # what is meant to clients and proxies that retry on 5xx.
 _STATUS = {
-    **dict.fromkeys(
-        (36, 427, 6, 25, 26, 38, 41, 72, 675, 676, 27, 376, 55, 56, 70, 167, 168, 62, 117, 53, 43, 42), 400
-    ),
-    **dict.fromkeys((457, 469, 321, 452, 372, 373), 400),
+    **dict.fromkeys((6, 25, 26, 27, 36, 38, 41, 42, 43, 53, 55, 62, 70, 72, 80, 117, 167, 168, 321, 372, 373), 400),
+    **dict.fromkeys((376, 427, 452, 456, 457, 469, 675, 676), 400),
     194: 401,
     **dict.fromkeys((164, 192, 193, 497, 516), 403),
-    **dict.fromkeys((60, 46, 47, 50, 81, 115, 61, 63, 73, 336, 5, 511), 404),
-    56: 404,
+    **dict.fromkeys((5, 46, 47, 50, 56, 60, 61, 63, 73, 81, 115, 336, 511), 404),
     159: 408,
     223: 413,
     48: 501,
@@ -714,7 +710,8 @@ class EngineHTTP:
         # TRUNCATE, because APPEND refuses compression and anything else refuses a file that exists; a pipe ignores it.
         sink = f" INTO OUTFILE '/dev/fd/{out}' TRUNCATE{compression} "
         clause = "" if at < len(canonical) else f"FORMAT {answer.format}"
-        return handle.query(canonical[:at] + sink + clause + canonical[at:], "Null", params=request.bound)
+        # Not "Null" as the format beside the statement's own: the engine then loses the rows of a SHOW.
+        return handle.query(canonical[:at] + sink + clause + canonical[at:], answer.format, params=request.bound)
 
     def _use(self, handle: Any, request: _Request, session: _Session | None) -> None:
         database = request.params.get("database", "")
@@ -831,6 +828,7 @@ class EngineServer:
         host: str = "127.0.0.1",
         port: int = 0,
         token: str = "",
+        max_body: int = 1 << 30,
     ) -> None:
         self._socket = socket.create_server(
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
@@ -839,7 +837,12 @@ class EngineServer:
         loopback = self.host in ("127.0.0.1", "::1")
         try:
             self.app = EngineHTTP(
-                path, database=database, readonly=readonly, token=token, local_only=loopback and not token
+                path,
+                database=database,
+                readonly=readonly,
+                token=token,
+                max_body=max_body,
+                local_only=loopback and not token,
             )
         except BaseException:
             self._socket.close()
