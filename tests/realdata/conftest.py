@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from . import convert, suites
 from .convert import Record, records
+from .server import Server, serving
 
 ROOT = Path(__file__).parents[2]
 
@@ -46,3 +49,38 @@ def agentdojo(data: Path) -> list[Record]:
 @pytest.fixture(scope="session")
 def bfcl(data: Path) -> list[Record]:
     return records(data / "bfcl_v1")
+
+
+@pytest.fixture(scope="session")
+def server(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests here."""
+    with serving(tmp_path_factory.mktemp("realdata")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def airline_ids(server: Server, airline: list[Record], airline_tools: list[Any]) -> list[str]:
+    """All tau-bench conversations in the store, graded against their suite."""
+    server.add_suite(suites.airline(airline))
+    return server.receive([convert.tau(record, airline_tools) for record in airline])
+
+
+PIPELINES = (
+    *("claude-3-5-sonnet-20240620", "claude-3-5-sonnet-20241022"),
+    *("gpt-4o-2024-05-13-repeat_user_prompt", "gpt-4o-2024-05-13-transformers_pi_detector"),
+    *("command-r", "gemini-1.5-flash-001"),
+)
+"""Four that are compared, and two whose call ids are empty or repeated."""
+
+
+@pytest.fixture(scope="session")
+def agentdojo_sent(agentdojo: list[Record]) -> list[Record]:
+    """The runs of the pipelines the tests need."""
+    return [record for record in agentdojo if record["pipeline"] in PIPELINES]
+
+
+@pytest.fixture(scope="session")
+def agentdojo_ids(server: Server, data: Path, agentdojo_sent: list[Record]) -> list[str]:
+    """Those runs in the store, graded against their suite."""
+    server.add_suite(suites.agentdojo(data / "agentdojo", (record["case"] for record in agentdojo_sent)))
+    return server.receive([convert.agentdojo(record) for record in agentdojo_sent])

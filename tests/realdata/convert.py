@@ -146,11 +146,11 @@ def _conversation(
         {"gen_ai.tool.definitions": _json([{"type": "function", **t["function"]} for t in tools])} if tools else {}
     )
     history: list[dict[str, Any]] = []
-    answer = ""
+    last: list[dict[str, Any]] = []
     for i, turn in enumerate(turns):
         shown = _message(turn)
         if turn["role"] == "assistant":
-            answer = turn["content"] or answer
+            last = [shown]
             calls = turn.get("tool_calls") or []
             reason = "tool_call" if calls else "stop"
             run.child(
@@ -202,7 +202,7 @@ def _conversation(
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.agent.name": agent,
             "gen_ai.input.messages": _json([_message(first)]),
-            "gen_ai.output.messages": _json([{"role": "assistant", "parts": _text(answer)}]),
+            "gen_ai.output.messages": _json(last),
         },
     )
 
@@ -287,7 +287,7 @@ def trail(record: Record) -> list[ReadableSpan]:
     shift = EPOCH_NS - min(_time_ns(span["timestamp"]) for span in spans)
     trace = int(record["id"], 16)
     own = Resource(record["resource_attributes"]).merge(resource(record["service_name"], "1", "trail"))
-    scope = InstrumentationScope("openinference.instrumentation.smolagents")
+    scopes = {True: InstrumentationScope("openinference.instrumentation.smolagents"), False: InstrumentationScope("")}
     return [
         ReadableSpan(
             name=span["span_name"],
@@ -303,7 +303,7 @@ def trail(record: Record) -> list[ReadableSpan]:
             status=Status(StatusCode[span["status_code"].upper()], span.get("status_message")),
             start_time=_time_ns(span["timestamp"]) + shift,
             end_time=_time_ns(span["timestamp"]) + shift + duration_ns(span["duration"]),
-            instrumentation_scope=scope,
+            instrumentation_scope=scopes["openinference.span.kind" in span["span_attributes"]],
         )
         for span in spans
     ]

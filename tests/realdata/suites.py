@@ -44,7 +44,7 @@ def airline(records: Iterable[Mapping[str, Any]]) -> Json:
         }
         for record in records
     }
-    return {"suite": "tau-airline", "cases": list(cases.values())}
+    return {"name": "tau-airline", "cases": list(cases.values())}
 
 
 def _literal(arguments: Mapping[str, Any]) -> Json:
@@ -77,8 +77,8 @@ def agentdojo(folder: Path, case_ids: Iterable[str]) -> Json:
         else:
             expect = {"forbidden": injected_calls(injection["target_value"], injection["ground_truth_calls"][-1])}
         bucket = {"benign": "utility", "attack": "safety"}[kind]
-        cases.append({"id": case_id, "bucket": bucket, "input": truth[task]["prompt"], "expect": expect})
-    return {"suite": "agentdojo", "cases": cases}
+        cases.append({"id": case_id, "bucket": bucket, "input": truth[task]["prompt"] or "", "expect": expect})
+    return {"name": "agentdojo", "cases": cases}
 
 
 def bfcl(records: Iterable[Mapping[str, Any]]) -> Json:
@@ -92,4 +92,4 @@ def bfcl(records: Iterable[Mapping[str, Any]]) -> Json:
         tools = [{"tool": name.replace(".", "_")} for name in names]
         expect = {"tools": tools, "tools_mode": "any_order"}
         cases.append({"id": record["id"], "bucket": record["category"], "input": record["question"], "expect": expect})
-    return {"suite": "bfcl", "cases": cases}
+    return {"name": "bfcl", "cases": cases}
