@@ -1,0 +1,109 @@
+"""One configuration file, overridden by the environment, checked as a whole.
+
+Promises: unknown keys are errors, every problem is reported at once with its place and the way out, and the defaults here
+are the only ones. `TRACEGRADE_STORE=…` overrides `store`; two underscores go down a level: `TRACEGRADE_GATE__PORT=9000`.
+Which graders exist and what the collector understands is said where they live.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from collector.settings import CollectorSettings
+from store.yamlfile import ConfigError, Problem, parse_yaml, problems_of
+
+PREFIX = "TRACEGRADE_"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Listener(_Section):
+    """Where a server listens."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(ge=0, le=65535)
+    """0 picks a free port."""
+
+
+class Grading(_Section):
+    """When a trace is graded, and by what."""
+
+    grace_seconds: float = Field(default=5.0, ge=0, le=86400)
+    """How long a trace whose root has ended must have been quiet."""
+    idle_seconds: float = Field(default=60.0, gt=0, le=604800)
+    """How long a trace without a root must have been quiet."""
+    approval_policy: Path | None = None
+    """YAML file that says which tools are consequential and what counts as approval."""
+    graders: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Options of graders by name, e.g. `tools/loop: {repeats: 4}`; every built-in grader runs with or without them."""
+
+
+class Config(_Section):
+    """Everything `tracegrade serve` can be told."""
+
+    data_dir: Path = Path("tracegrade-data")
+    """Where the embedded database and the collector's segments live."""
+    store: str | None = None
+    """`chdb:///path` or `clickhouse://user:password@host:8123/database`; by default embedded below `data_dir`."""
+    retention_days: int = Field(default=90, ge=1, le=36500)
+    """How long traces and grades are kept after they arrived. Decisions and suites are kept for ever."""
+    collector: CollectorSettings = Field(default_factory=CollectorSettings)
+    clickhouse: Listener = Listener(port=8123)
+    """ClickHouse's HTTP interface to the embedded engine, read-only."""
+    gate: Listener = Listener(port=8080)
+    """The gate's REST interface."""
+    grading: Grading = Grading()
+
+    @property
+    def collector_settings(self) -> CollectorSettings:
+        """The collector's settings; its buffer stands below `data_dir` unless it was given a place."""
+        if "buffer_dir" in self.collector.model_fields_set:
+            return self.collector
+        return self.collector.model_copy(update={"buffer_dir": self.data_dir / "buffer"})
+
+    @property
+    def dsn(self) -> str:
+        """The store to open."""
+        return self.store or f"chdb://{self.data_dir.expanduser().resolve()}/db"
+
+
+def load_config(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read the file, if any, then the environment. Raises `ConfigError` with every problem."""
+    if path is None:
+        base = Config()
+    else:
+        try:
+            base = parse_yaml(path.read_bytes(), Config, str(path))
+        except OSError as error:
+            raise ConfigError([Problem(str(path), 0, "", f"cannot be read: {error.strerror or error}")]) from error
+    values = base.model_dump(exclude_unset=True)
+    problems = []
+    for name, text in sorted(environ.items()):
+        if not name.startswith(PREFIX):
+            continue
+        *parents, leaf = name.removeprefix(PREFIX).lower().split("__")
+        section = values
+        for parent in parents:
+            section = section.setdefault(parent, {})
+            if not isinstance(section, dict):
+                problems.append(Problem(f"environment variable {name}", 0, parent, "is a value, not a section"))
+                break
+        else:
+            try:
+                section[leaf] = yaml.safe_load(text) if text.strip()[:1] in ("{", "[") else text
+            except yaml.YAMLError as error:
+                problems.append(Problem(f"environment variable {name}", 0, leaf, f"is not YAML: {error}"))
+    if problems:
+        raise ConfigError(problems)
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(problems_of(error, Config, f"environment ({PREFIX}…)")) from error
