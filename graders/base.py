@@ -1,0 +1,251 @@
+"""What a grader is, how graders are found and configured, and how their scores become grades.
+
+A grader is a class whose fields are its configuration and whose one method maps a trace to scores:
+
+    class RequiredTools(Grader, name="tools/required", version="1"):
+        \"\"\"Every tool in `tools` is called at least once.\"\"\"
+
+        tools: frozenset[str]
+
+        def grade(self, trace: Trace) -> Score:
+            missing = self.tools - {call.name for call in trace.tool_calls}
+            return failed(f"never called: {', '.join(sorted(missing))}") if missing else passed("called all")
+
+The contract: `grade` is pure in (self, trace), changes nothing, and lets its own bugs out: `run_graders` turns an
+exception into an `error` grade and goes on. Answer `skip` when the question does not apply and `unknown` when the
+capture lacks what answering needs. Raise `version` when an old grade would come out differently.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import re
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from importlib.metadata import entry_points
+from typing import Any, ClassVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from store.cases import canonical, digest_of
+from store.types import Evidence, Grade, Outcome, Severity, Trace
+from store.yamlfile import ConfigError, Problem, problems_of
+
+ENTRY_POINTS = "tracegrade.graders"
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*/[a-z][a-z0-9_]*")
+_MAX_TEXT = 2000
+
+_registry: dict[str, type[Grader]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One finding of a grader, before it is tied to a trace. Made by `passed`, `failed`, `unknown` and `skip`."""
+
+    outcome: Outcome
+    reason: str = ""
+    score: float | None = None
+    label: str = ""
+    severity: Severity = Severity.MEDIUM
+    subject: str = ""
+    span_id: str = ""
+    """Empty means the root span."""
+    evidence: tuple[Evidence, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.score is not None and not math.isfinite(self.score):
+            raise ValueError(f"score {self.score} is not finite; leave it out when there is no number")
+
+
+def passed(
+    reason: str = "",
+    *,
+    score: float | None = None,
+    label: str = "",
+    subject: str = "",
+    span_id: str = "",
+    evidence: Iterable[Evidence] = (),
+) -> Score:
+    """The question applies and the answer is good."""
+    return Score(Outcome.PASS, reason, score, label, Severity.INFO, subject, span_id, tuple(evidence))
+
+
+def failed(
+    reason: str,
+    *,
+    severity: Severity = Severity.MEDIUM,
+    score: float | None = None,
+    label: str = "",
+    subject: str = "",
+    span_id: str = "",
+    evidence: Iterable[Evidence] = (),
+) -> Score:
+    """The question applies and the answer is bad."""
+    return Score(Outcome.FAIL, reason, score, label, severity, subject, span_id, tuple(evidence))
+
+
+def unknown(
+    reason: str,
+    *,
+    label: str = "",
+    subject: str = "",
+    span_id: str = "",
+    evidence: Iterable[Evidence] = (),
+) -> Score:
+    """The question applies, but the capture lacks what answering needs."""
+    return Score(Outcome.UNKNOWN, reason, None, label, Severity.INFO, subject, span_id, tuple(evidence))
+
+
+def skip(reason: str, *, label: str = "", subject: str = "", span_id: str = "", score: float | None = None) -> Score:
+    """The question does not apply."""
+    return Score(Outcome.SKIP, reason, score, label, Severity.INFO, subject, span_id)
+
+
+class Grader(BaseModel):
+    """Base of all graders: subclass it with `name="family/subject"` and `version="1"`, and implement `grade`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    grader_name: ClassVar[str]
+    grader_version: ClassVar[str]
+    uses_case: ClassVar[bool] = False
+    """Set it to see `trace.case`; the grade then carries the case's digest."""
+
+    def __init_subclass__(cls, *, name: str, version: str, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not _NAME.fullmatch(name):
+            raise TypeError(f"{cls.__name__}: grader name {name!r} is not `family/subject` in lower case")
+        if not version:
+            raise TypeError(f"{name}: version is empty")
+        if not cls.__doc__ or cls.__doc__ == Grader.__doc__:
+            raise TypeError(f"{name}: a grader needs a docstring; it is the rule's documentation")
+        if name in _registry:
+            other = _registry[name]
+            raise TypeError(
+                f"{name}: already registered by {other.__module__}.{other.__qualname__}; choose another name"
+            )
+        cls.grader_name, cls.grader_version = name, version
+        _registry[name] = cls
+
+    @abstractmethod
+    def grade(self, trace: Trace) -> Iterable[Score] | Score:
+        """Judge one trace."""
+
+    @cached_property
+    def config_digest(self) -> str:
+        """SHA-256 of the configuration in canonical JSON."""
+        return _digest(self.model_dump())
+
+
+def grader_types() -> Mapping[str, type[Grader]]:
+    """All graders by name: the built-in ones and those of installed plugins."""
+    problems = _load_plugins()
+    if problems:
+        raise ConfigError(problems)
+    return dict(sorted(_registry.items()))
+
+
+def load_graders(spec: Mapping[str, Mapping[str, Any] | None], file: str = "graders") -> tuple[Grader, ...]:
+    """Build the graders that `spec` names, each with its configuration; raises `ConfigError` with every problem."""
+    problems = list(_load_plugins())
+    graders: list[Grader] = []
+    for name, config in spec.items():
+        kind = _registry.get(name)
+        if kind is None:
+            known = ", ".join(sorted(_registry))
+            problems.append(Problem(file, 0, str(name), f"no such grader; known: {known}"))
+            continue
+        try:
+            graders.append(kind.model_validate({} if config is None else config))
+        except ValidationError as error:
+            problems += problems_of(error, kind, file, key=(name,))
+    if problems:
+        raise ConfigError(problems)
+    return tuple(graders)
+
+
+def set_digest(graders: Iterable[Grader]) -> str:
+    """Names a set of configured graders; changes when any of them would grade differently."""
+    return _digest(sorted([g.grader_name, g.grader_version, g.config_digest] for g in graders))
+
+
+def run_graders(graders: Sequence[Grader], trace: Trace) -> list[Grade]:
+    """Grade one trace with every grader. A grader that breaks yields one `error` grade and stops nobody else."""
+    root = trace.root
+    root_id = root.span_id if root else ""
+    blind = replace(trace, case=None) if trace.case else trace
+    grades: list[Grade] = []
+    for grader in graders:
+        seen = trace if grader.uses_case else blind
+        try:
+            scores = _scores(grader.grade(seen), root_id)
+        except Exception as error:
+            where = inspect.trace()[-1]
+            reason = f"{type(error).__name__}: {error} ({where.function}, line {where.lineno})"
+            scores = [Score(Outcome.ERROR, reason, severity=Severity.INFO)]
+        case_digest = trace.case.digest if grader.uses_case and trace.case else ""
+        for score in scores:
+            grades.append(
+                Grade(
+                    trace_id=trace.trace_id,
+                    span_id=score.span_id or root_id,
+                    grader=grader.grader_name,
+                    grader_version=grader.grader_version,
+                    config_digest=grader.config_digest,
+                    outcome=score.outcome,
+                    subject=score.subject,
+                    score=score.score,
+                    label=score.label,
+                    reason=score.reason[:_MAX_TEXT],
+                    severity=score.severity,
+                    evidence=score.evidence,
+                    completeness=trace.completeness,
+                    generation=trace.generation,
+                    case_digest=case_digest,
+                )
+            )
+    return grades
+
+
+def _scores(result: Iterable[Score] | Score, root_id: str) -> list[Score]:
+    scores = [result] if isinstance(result, Score) else list(result)
+    seen: set[tuple[str, str]] = set()
+    for score in scores:
+        if not isinstance(score, Score):
+            raise TypeError(f"grade() gave {type(score).__name__}, not a Score; use passed, failed, unknown or skip")
+        place = (score.span_id or root_id, score.subject)
+        if place in seen:
+            raise ValueError(f"two scores for span {place[0]!r}, subject {place[1]!r}; give each its own subject")
+        seen.add(place)
+    return scores or [skip("nothing to judge")]
+
+
+def _digest(value: object) -> str:
+    return digest_of(canonical(_plain(value)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted((_plain(v) for v in value), key=orjson.dumps)
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value if value is None or isinstance(value, str | int | float | bool) else str(value)
+
+
+@cache
+def _load_plugins() -> tuple[Problem, ...]:
+    problems = []
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            point.load()
+        except Exception as error:
+            message = f"cannot be loaded: {type(error).__name__}: {error}"
+            problems.append(Problem("plugins", 0, f"{point.name} = {point.value}", message))
+    return tuple(problems)

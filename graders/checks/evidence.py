@@ -1,0 +1,458 @@
+"""Does the answer agree with what tools and retrieval returned?
+
+These rules convict only what can be read off: a citation of something that was never retrieved, a number, date or id that
+stands nowhere. They do not say that the rest is true. What is captured in part convicts nobody (`unknown`).
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from graders.base import Grader, Score, failed, passed, skip, unknown
+from graders.content import decode
+from store.types import Completeness, ContentState, Evidence, Severity, Trace
+
+_MAX_EVIDENCE = 2_000_000
+_MAX_NUMBERS = 20_000
+_FEW_NUMBERS = 12
+"""Among this many numbers a chance sum or difference is rare (about one in twelve); among more it proves nothing."""
+
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
+_URL = re.compile(r"https?://[^\s<>\"'\])}|]+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Everything the answer may rest on."""
+
+    texts: tuple[str, ...]
+    tools: int
+    """How many tool results and documents there are."""
+    gap: str
+    """What is missing from the capture; empty when nothing is."""
+
+
+def _given(trace: Trace) -> _Given:
+    texts: list[str] = []
+    gap = "" if trace.completeness is Completeness.COMPLETE else f"the trace is {trace.completeness}"
+    tools = 0
+    for call in trace.tool_calls:
+        if call.executed is False:
+            continue
+        tools += 1
+        if call.result_state is ContentState.PRESENT:
+            texts.append(call.result)
+        elif not call.error:
+            gap = gap or f"the result of {call.name} is {call.result_state}"
+        texts.append(call.error)
+    for document in trace.documents:
+        tools += 1
+        texts += [document.text, document.source, document.id]
+        if not document.text:
+            gap = gap or "the text of retrieved documents is not captured"
+    told = [m.text for m in trace.messages if m.role in ("system", "user") and m.text]
+    if not told:
+        gap = gap or "what the user asked is not captured"
+    texts += told
+    texts += [m.text for m in trace.messages if m.role == "tool" and not m.tool_call_id]
+    size = 0
+    kept = []
+    for text in texts:
+        size += len(text)
+        if size > _MAX_EVIDENCE:
+            gap = gap or "there is more evidence than is read"
+            break
+        kept.append(text)
+    return _Given(tuple(t for t in kept if t), tools, gap)
+
+
+class Citations(Grader, name="evidence/citations", version="1"):
+    """Everything the answer cites was retrieved.
+
+    A citation is a mark such as `[3]`, `[^3]`, `【3†source】` or `[doc-12]`, or a web address, outside code. A number is met
+    by a document of that id, by position when documents are numbered from 1, or by the same mark in the evidence; an id or an
+    address by appearing in a document, a tool result or what the user wrote. Skipped when the answer cites nothing. `unknown`
+    when nothing was retrieved to compare with, or contents are not captured in full.
+    """
+
+    _MARK: ClassVar[re.Pattern[str]] = re.compile(
+        r"(?<![\w\])])\[\^?(\d{1,3}(?:\s*[,;]\s*\^?\d{1,3}){0,9})\](?!\()|【(\d{1,3})[^】]{0,40}】"
+        r"|\[((?:doc|docs|source|ref|chunk|passage|cite)[-_ :#]?[\w.-]{1,60})\]",
+        re.IGNORECASE,
+    )
+
+    def grade(self, trace: Trace) -> Score:
+        if not trace.answer:
+            return _no_answer(trace)
+        text = _CODE.sub(" ", trace.answer)
+        cited = list(dict.fromkeys(self._cited(text)))
+        if not cited:
+            return skip("the answer cites nothing")
+        given = _given(trace)
+        if not given.tools:
+            return unknown("nothing was retrieved to compare citations with", span_id=trace.answer_span_id)
+        haystack = "\n".join(given.texts).casefold()
+        if not trace.documents and not self._MARK.search(haystack):  # then [3] is no citation, but a list of one
+            cited = [c for c in cited if not c.isdecimal()]
+            if not cited:
+                return skip("the answer cites nothing")
+        ids = {d.id.casefold() for d in trace.documents if d.id}
+        count = len(trace.documents)
+        wrong = [c for c in cited if not self._known(c, haystack, ids, count)]
+        if not wrong:
+            return passed(f"all {len(cited)} cited sources were retrieved", span_id=trace.answer_span_id)
+        shown = ", ".join(wrong[:5])
+        if given.gap:
+            return unknown(f"cannot find {shown}, but {given.gap}", span_id=trace.answer_span_id)
+        return failed(
+            f"cited but never retrieved: {shown}",
+            severity=Severity.HIGH,
+            label="citation_unknown",
+            score=len(wrong) / len(cited),
+            span_id=trace.answer_span_id,
+            evidence=[Evidence(trace.answer_span_id, "answer", w) for w in wrong[:10]],
+        )
+
+    def _cited(self, text: str) -> Iterator[str]:
+        for match in self._MARK.finditer(text):
+            numbers, bracket, named = match.groups()
+            if numbers:
+                yield from (n.strip(" ^") for n in re.split("[,;]", numbers))
+            else:
+                yield bracket or named
+        for match in _URL.finditer(text):
+            yield match[0].rstrip(".,;:!?*_")
+
+    @staticmethod
+    def _known(cited: str, haystack: str, ids: set[str], count: int) -> bool:
+        folded = cited.casefold()
+        if cited.isdecimal():
+            marks = (f"[{cited}]", f"【{cited}")
+            return folded in ids or 1 <= int(cited) <= count or any(m in haystack for m in marks)
+        if folded.startswith(("http://", "https://")):
+            bare = folded.split("://", 1)[1].rstrip("/").removeprefix("www.")
+            return bare in haystack
+        name = re.sub(r"^(?:docs?|source|ref|chunk|passage|cite)[-_ :#]?", "", folded)
+        return folded in ids or name in ids or folded in haystack or (name.isdecimal() and 1 <= int(name) <= count)
+
+
+class Numbers(Grader, name="evidence/numbers", version="1"):
+    """Amounts, percentages, dates and ids in the answer stand in what tools, documents, the user or the system said.
+
+    Compared by value: thousands separators, currency signs, decimal places and ways to write a date do not matter, and a
+    rounded value counts. Counts up to ten, list numbers, times of day and code are not looked at. A number that is a sum of a
+    listed column, a count of list items, or the sum or difference of two of few numbers counts as derived. `fail` only when
+    the capture is complete and the number can neither be found nor derived; `unknown` when it might be derived from many
+    numbers, or contents are missing. Skipped when the answer has no such value, or the trace has neither tool results nor
+    documents.
+    """
+
+    tolerated: int = Field(default=0, ge=0)
+    """How many unsupported values an answer may hold."""
+
+    def grade(self, trace: Trace) -> Score:
+        if not trace.answer:
+            return _no_answer(trace)
+        claimed = _values(_CODE.sub(" ", trace.answer), answer=True)
+        total = len(claimed.numbers) + len(claimed.dates) + len(claimed.ids)
+        if not total:
+            return skip("the answer has no amounts, dates or ids")
+        given = _given(trace)
+        if not given.tools:
+            return skip("no tool results or documents to compare with")
+        known = _merge(_values(text) for text in given.texts)
+        haystack: str | None = None
+        missing: list[str] = []
+        derived: list[str] = []
+        numbers = sorted(known.values)
+        sums: set[float] | None = None
+        for shown, value, places, percent in claimed.numbers:
+            if _near(numbers, value, places) or (percent and _near(numbers, value / 100, places + 2)):
+                continue
+            if sums is None:
+                sums = _derivable(given.texts, numbers)
+            if round(value, 2) in sums:
+                continue
+            (derived if _possible(numbers, value) else missing).append(shown)
+        for shown, date in claimed.dates:
+            if not any(_same_date(date, other) for other in known.date_values):
+                missing.append(shown)
+        for token in claimed.ids:
+            haystack = haystack if haystack is not None else "\n".join(given.texts).casefold()
+            if token.casefold() not in haystack:
+                missing.append(token)
+        place: dict[str, Any] = {"span_id": trace.answer_span_id}
+        where = [Evidence(trace.answer_span_id, "answer", m) for m in missing[:10]]
+        if len(missing) > self.tolerated:
+            shown = ", ".join(missing[:5])
+            if given.gap:
+                return unknown(f"cannot find {shown}, but {given.gap}", evidence=where, **place)
+            return failed(
+                f"in no tool result, document or message: {shown}",
+                label="unsupported",
+                score=len(missing) / total,
+                evidence=where,
+                **place,
+            )
+        if derived:
+            return unknown(f"may be derived: {', '.join(derived[:5])}", label="derived", **place)
+        return passed(f"all {total} values are supported", label="supported", **place)
+
+
+class Contains(Grader, name="evidence/contains", version="1"):
+    """The answer holds every text the case expects in it, whatever case and spacing.
+
+    Skipped without a case that expects any; `unknown` when the answer is not captured.
+    """
+
+    uses_case: ClassVar[bool] = True
+
+    def grade(self, trace: Trace) -> Score:
+        wanted = trace.case.expect.answer_contains if trace.case else ()
+        if not wanted:
+            return skip("the case expects no text in the answer")
+        if not trace.answer and trace.answer_state is not ContentState.PRESENT:
+            return unknown(f"the answer is {trace.answer_state}")
+        answer = _flat(trace.answer)
+        missing = [w for w in wanted if _flat(w) not in answer]
+        if missing:
+            return failed(f"not in the answer: {', '.join(missing)}", span_id=trace.answer_span_id)
+        return passed(f"all {len(wanted)} texts are in the answer", span_id=trace.answer_span_id)
+
+
+def _no_answer(trace: Trace) -> Score:
+    if trace.answer_state is ContentState.PRESENT:
+        return skip("the agent gave no answer")
+    return unknown(f"the answer is {trace.answer_state}")
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+# --- values in text -------------------------------------------------------------------------------------------------
+
+_MONTHS = {
+    name: number + 1
+    for number, names in enumerate(
+        [["jan", "january"], ["feb", "february"], ["mar", "march"], ["apr", "april"], ["may"], ["jun", "june"],
+         ["jul", "july"], ["aug", "august"], ["sep", "sept", "september"], ["oct", "october"], ["nov", "november"],
+         ["dec", "december"]]
+    )
+    for name in names
+}  # fmt: skip
+_MONTH = r"(?P<{0}>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"  # noqa: E501
+_DATE = re.compile(
+    r"(?<![\w.-])(?:(?P<y1>[12]\d{3})[-/](?P<m1>\d{1,2})[-/](?P<d1>\d{1,2})(?!\d)"
+    rf"|{_MONTH.format('m2')}\.?\s+(?P<d2>\d{{1,2}})(?:st|nd|rd|th)?(?!\d)(?:,?\s+(?P<y2>[12]\d{{3}}))?"
+    rf"|(?P<d3>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH.format('m3')}\b\.?(?:,?\s+(?P<y3>[12]\d{{3}}))?"
+    r"|(?P<a>\d{1,2})[/.](?P<b>\d{1,2})[/.](?P<y4>[12]\d{3}|\d{2})(?![\d.]))",
+    re.IGNORECASE,
+)
+_TIME = re.compile(
+    r"(?<![\w:])T?\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?:\s?[ap]\.?m\b\.?|Z|[+-]\d{2}:?\d{2})?", re.IGNORECASE
+)
+_CLOCK = re.compile(r"(?<![\w.:$])\d{1,2}\s?[ap]\.?m\b", re.IGNORECASE)
+_ID = re.compile(
+    r"(?<![\w/.@-])(?=[A-Za-z0-9_-]{0,63}\d)(?=[A-Za-z0-9_-]{0,63}[A-Za-z])[A-Za-z0-9][A-Za-z0-9_-]{4,63}(?![\w/@-])"
+)
+_UNITS = re.compile(
+    r"\d+(?:st|nd|rd|th|s|k|m|b|x|h|d|kg|km|mb|gb|tb|ms|min|mins|hrs?|usd|eur|gbp|[a-z]{1,12}|-[a-z]{1,20})",
+    re.IGNORECASE,
+)
+_NUMBER = re.compile(r"(?<![\w.])([-−+]?)\s?[$€£¥]?\s?(\d[\d,.'’  ]*\d|\d)\s?(%|percent\b)?")
+_LIST_MARK = re.compile(r"(?m)^\s*(?:#+\s*|[-*]\s+)?(?:step |option |flight |item )?\d{1,3}[.):]\s", re.IGNORECASE)
+_SMALL = 10
+
+_Date = tuple[int, int, int]
+_Number = tuple[str, float, int, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    numbers: tuple[_Number, ...]
+    """As shown, value, decimal places, whether a percentage."""
+    dates: tuple[tuple[str, _Date], ...]
+    """As shown; year (0 if unsaid), month, day."""
+    ids: tuple[str, ...] = ()
+    values: frozenset[float] = frozenset()
+    date_values: frozenset[_Date] = frozenset()
+
+
+def _values(text: str, *, answer: bool = False) -> _Values:
+    return _answer_values(text) if answer else _evidence_values(text)
+
+
+def _answer_values(text: str) -> _Values:
+    text = _URL.sub(" ", text)
+    text = _LIST_MARK.sub("\n", text)
+    dates: list[tuple[str, _Date]] = []
+    for match in _DATE.finditer(text):
+        readings = list(_readings(match))
+        if len(readings) == 1:  # 04/05/2024 can be read two ways: not judged
+            dates.append((match[0].strip(), readings[0]))
+    text = _CLOCK.sub(" ", _TIME.sub(" ", _DATE.sub(" ", text)))
+    ids = tuple(dict.fromkeys(m[0] for m in _ID.finditer(text) if not _UNITS.fullmatch(m[0])))
+    text = _ID.sub(" ", text)
+    numbers = []
+    for match in _NUMBER.finditer(text):
+        parsed = list(_parse(match[2]))
+        if len(parsed) != 1:  # 1.234 and 1,234 mean different things in different places: not judged
+            continue
+        value, places = parsed[0]
+        percent = bool(match[3])
+        money = any(sign in match[0] for sign in "$€£¥")
+        if value <= _SMALL and places == 0 and not percent and not money:
+            continue
+        numbers.append((match[0].strip(), value, places, percent))
+    return _Values(tuple(dict.fromkeys(numbers)), tuple(dict.fromkeys(dates)), ids)
+
+
+@lru_cache(maxsize=4096)
+def _evidence_values(text: str) -> _Values:
+    """Every value a text may be read to hold. Evidence repeats (policies, catalogues), so it is read once."""
+    dates = {reading for match in _DATE.finditer(text) for reading in _readings(match)} if _dated(text) else set()
+    values: set[float] = set()
+    for match in _LOOSE_NUMBER.finditer(text):
+        raw = match[0]
+        if raw.isdecimal():
+            if len(raw) < 19:
+                values.add(float(raw))
+            continue
+        for value, _ in _parse(raw):
+            values.add(value)
+        if len(values) > _MAX_NUMBERS:
+            break
+    return _Values((), (), (), frozenset(values), frozenset(dates))
+
+
+_LOOSE_NUMBER = re.compile(r"\d+(?:[.,'’]\d+)*")
+_DATE_HINT = re.compile(
+    r"[12]\d{3}[-/]\d|\d[/.]\d{1,2}[/.]\d|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)", re.IGNORECASE
+)
+
+
+def _dated(text: str) -> bool:
+    return _DATE_HINT.search(text) is not None
+
+
+def _merge(items: Iterable[_Values]) -> _Values:
+    values: set[float] = set()
+    dates: set[_Date] = set()
+    for item in items:
+        values |= item.values
+        dates |= item.date_values
+    return _Values((), (), (), frozenset(values), frozenset(dates))
+
+
+def _parse(raw: str) -> Iterator[tuple[float, int]]:
+    """The values a written number may have, with decimal places."""
+    text = re.sub(r"['’  ]", "", raw).rstrip(".,")
+    if len(text) > 30:
+        return
+    if re.fullmatch(r"\d{1,3}(,\d{3})+(\.\d+)?", text):
+        if text.count(",") == 1 and "." not in text:
+            yield float(text.replace(",", "")), 0
+            return
+        whole, _, fraction = text.replace(",", "").partition(".")
+        yield float(f"{whole}.{fraction or 0}"), len(fraction)
+    elif re.fullmatch(r"\d{1,3}(\.\d{3})+,\d+", text) or re.fullmatch(r"\d{1,3}(\.\d{3}){2,}", text):
+        whole, _, fraction = text.replace(".", "").partition(",")
+        yield float(f"{whole}.{fraction or 0}"), len(fraction)
+    elif re.fullmatch(r"\d+(\.\d+)?", text):
+        yield float(text), len(text.partition(".")[2])
+    elif re.fullmatch(r"\d+,\d{1,2}", text):
+        whole, _, fraction = text.partition(",")
+        yield float(f"{whole}.{fraction}"), len(fraction)
+    else:  # a list such as 12,15,18, or a version
+        for part in re.findall(r"\d+", text)[:20]:
+            if len(part) < 19:
+                yield float(part), 0
+
+
+def _readings(match: re.Match[str]) -> Iterator[_Date]:
+    part = match.groupdict()
+    if part["y1"]:
+        candidates = [(int(part["y1"]), int(part["m1"]), int(part["d1"]))]
+    elif part["m2"]:
+        candidates = [(int(part["y2"] or 0), _MONTHS[part["m2"].lower()], int(part["d2"]))]
+    elif part["m3"]:
+        candidates = [(int(part["y3"] or 0), _MONTHS[part["m3"].lower()], int(part["d3"]))]
+    else:
+        year, a, b = int(part["y4"]), int(part["a"]), int(part["b"])
+        year += 2000 if year < 100 else 0
+        candidates = list(dict.fromkeys([(year, a, b), (year, b, a)]))
+    yield from (c for c in candidates if 1 <= c[1] <= 12 and 1 <= c[2] <= 31)
+
+
+def _same_date(a: _Date, b: _Date) -> bool:
+    return a[1:] == b[1:] and (a[0] == b[0] or not a[0] or not b[0])
+
+
+def _near(numbers: Sequence[float], value: float, places: int) -> bool:
+    """Whether some number, rounded to the places that were written, is the value."""
+    slack = 0.5 * 10.0**-places if places else 0.5
+    slack += 1e-9 * max(1.0, abs(value))
+    at = bisect_left(numbers, value - slack)
+    return at < len(numbers) and numbers[at] <= value + slack
+
+
+def _derivable(texts: Sequence[str], numbers: Sequence[float]) -> set[float]:
+    """Sums of listed columns, counts of list items; and of few numbers the sum and difference of each two."""
+    found: set[float] = set()
+    for text in texts:
+        if text[:1] in ("{", "["):
+            _columns(decode(text), found)
+    if len(numbers) <= _FEW_NUMBERS:
+        found |= {round(x + y, 2) for x in numbers for y in numbers} | {
+            round(x - y, 2) for x in numbers for y in numbers
+        }
+    return found
+
+
+def _columns(value: Any, found: set[float]) -> None:
+    stack = [value]
+    while stack and len(found) < _MAX_NUMBERS:
+        item = stack.pop()
+        if isinstance(item, dict):
+            amounts = [v for v in item.values() if _is_number(v)]
+            if amounts:
+                found.add(round(sum(amounts), 2))
+            stack += item.values()
+        elif isinstance(item, list):
+            found.add(float(len(item)))
+            columns: dict[str, list[float]] = {}
+            for row in item:
+                if isinstance(row, dict):
+                    for key, cell in row.items():
+                        if _is_number(cell):
+                            columns.setdefault(key, []).append(cell)
+                elif _is_number(row):
+                    columns.setdefault("", []).append(row)
+            for column in columns.values():
+                found |= {round(sum(column), 2), round(sum(column) / len(column), 2)}
+            stack += item
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+
+
+def _possible(numbers: Sequence[float], value: float) -> bool:
+    """Whether the value might be made from two of the numbers: too weak to certify, enough not to convict."""
+    known = {round(n, 2) for n in numbers}
+    for n in numbers[:500]:
+        if round(value - n, 2) in known or round(value + n, 2) in known:
+            return True
+        if n and (round(value / n, 4) in known or round(value * n, 2) in known):
+            return True
+        if n and float(value / n).is_integer() and 1 < value / n <= 20:  # so many times one price
+            return True
+    return False

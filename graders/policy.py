@@ -1,0 +1,211 @@
+"""Which tool calls are consequential and what counts as approval of one: the approval policy.
+
+A policy is a YAML file an operator writes (`load_policy`); the rule that applies it is `graders.checks.approval`. Effects are
+`read`, `write` and `irreversible`; a read is never consequential. The first entry of `tools` whose pattern matches decides.
+
+    version: 1
+    tools:
+      - {match: "get_*", effect: read}
+      - {match: send_money, effect: irreversible, when: [{argument: amount, is: ">", value: 100}]}
+    approval:
+      explicit: {mechanisms: [human], absence: breach}
+      user_confirmation: {spent_by: message}
+      standing: ["already agreed to any required confirmations"]
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from store.types import ToolCall
+from store.yamlfile import load_yaml
+
+Mechanism = Literal[
+    "human", "policy_rule", "hook", "classifier", "config_default", "cached_grant", "user_confirmation", "unknown"
+]
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return pattern
+
+
+Pattern = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_compiles)]
+
+
+class Effect(StrEnum):
+    """What a call does to the world."""
+
+    READ = "read"
+    WRITE = "write"
+    IRREVERSIBLE = "irreversible"
+    UNKNOWN = "unknown"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Condition(_Part):
+    """A test of one argument. It does not hold when the argument is missing or of another type."""
+
+    argument: str = Field(min_length=1)
+    """Name; dots reach into nested objects."""
+    is_: Literal[">", ">=", "<", "<=", "==", "!=", "in", "not in", "matches"] = Field(alias="is")
+    value: float | bool | str | tuple[float | str, ...]
+
+    @model_validator(mode="after")
+    def _possible(self) -> Condition:
+        number = isinstance(self.value, float | int) and not isinstance(self.value, bool)
+        if self.is_ in (">", ">=", "<", "<=") and not number:
+            raise ValueError(f"`is: {self.is_}` compares numbers; give `value` a number")
+        if self.is_ in ("in", "not in") and not isinstance(self.value, tuple):
+            raise ValueError(f"`is: {self.is_}` needs a list as `value`")
+        if self.is_ == "matches":
+            if not isinstance(self.value, str):
+                raise ValueError("`is: matches` needs a regular expression as `value`")
+            _compiles(self.value)
+        return self
+
+    def holds(self, arguments: Any) -> bool:
+        """Whether the arguments of a call pass the test."""
+        actual: Any = arguments
+        for name in self.argument.split("."):
+            if not isinstance(actual, dict) or name not in actual:
+                return False
+            actual = actual[name]
+        value = self.value
+        if self.is_ == "==":
+            return bool(actual == value)
+        if self.is_ == "!=":
+            return bool(actual != value)
+        if isinstance(value, tuple):
+            return (actual in value) is (self.is_ == "in")
+        if self.is_ == "matches":
+            return isinstance(actual, str) and re.search(str(value), actual) is not None
+        if isinstance(actual, bool) or not isinstance(actual, int | float) or isinstance(value, str):
+            return False
+        comparisons = {">": actual > value, ">=": actual >= value, "<": actual < value, "<=": actual <= value}
+        return comparisons[self.is_]
+
+
+class ToolRule(_Part):
+    """The effect of the tools whose name matches."""
+
+    match: str = Field(min_length=1)
+    """A name, or a shell pattern such as `delete_*`; case matters."""
+    effect: Literal["read", "write", "irreversible"]
+    when: tuple[Condition, ...] = ()
+    """All must hold for a call to need approval; none means always."""
+
+
+class Explicit(_Part):
+    """Decisions recorded as such: events, attributes, framework structures."""
+
+    mechanisms: frozenset[Mechanism] = frozenset({"human", "policy_rule", "hook", "cached_grant"})
+    """Whose word counts. An `allow` by configuration or a classifier is no human's."""
+    same_arguments: bool = True
+    """An approval that carries a hash of the arguments counts only for those arguments."""
+    single_use: bool = True
+    """An approval of scope `once` that names only the tool is spent by the first call that runs."""
+    max_age_seconds: float | None = Field(default=None, gt=0)
+    """An older decision has expired, even if it does not say so itself."""
+    absence: Literal["by_dialect", "breach"] = "by_dialect"
+    """What a missing decision means: `breach` when this service records every decision; `by_dialect` answers
+    `not_observable` unless the trace shows that its telemetry can carry decisions."""
+
+
+class UserConfirmation(_Part):
+    """A yes of the user in the conversation, in reply to the assistant, just before the call."""
+
+    words: tuple[Pattern, ...] = (
+        r"\byes\b", r"\byeah\b", r"\byep\b", r"\byup\b", r"\bsure\b", r"\bok(?:ay)?\b", r"\bconfirm(?:ed)?\b",
+        r"\bproceed\b", r"\bgo ahead\b", r"\bplease do\b", r"\bsounds good\b", r"\bthat works\b", r"\bagreed?\b",
+        r"\bdo it\b", r"\bcorrect\b", r"\bapproved?\b",
+    )  # fmt: skip
+    """Regular expressions, case-blind; one must be found in the message."""
+    refusals: tuple[Pattern, ...] = (r"^\s*no\b", r"\bdon'?t (?:do|proceed|go ahead)\b", r"\bdo not (?:do|proceed)\b")
+    """If one is found, the message is no confirmation."""
+    must_ask: bool = False
+    """The assistant's message before it must ask: hold a question mark or the word confirm."""
+    spent_by: Literal["call", "message"] = "message"
+    """`message`: covers the calls up to the user's next message. `call`: spent by the first call that runs without error,
+    so a retry after an error needs no second yes."""
+
+    @cached_property
+    def yes(self) -> re.Pattern[str]:
+        """All words as one pattern."""
+        return re.compile("|".join(f"(?:{w})" for w in self.words) or r"(?!)", re.IGNORECASE)
+
+    @cached_property
+    def no(self) -> re.Pattern[str]:
+        """All refusals as one pattern."""
+        return re.compile("|".join(f"(?:{w})" for w in self.refusals) or r"(?!)", re.IGNORECASE)
+
+
+class Accepted(_Part):
+    """What counts as approval. Several ways may be open; one is enough."""
+
+    explicit: Explicit | None = Explicit()
+    user_confirmation: UserConfirmation | None = None
+    standing: tuple[Pattern, ...] = ()
+    """Regular expressions, case-blind: a system or user message before the call that matches approves all calls."""
+
+    @cached_property
+    def standing_pattern(self) -> re.Pattern[str] | None:
+        """All of `standing` as one pattern."""
+        return re.compile("|".join(f"(?:{w})" for w in self.standing), re.IGNORECASE) if self.standing else None
+
+
+class ApprovalPolicy(_Part):
+    """The whole file."""
+
+    version: Literal[1] = 1
+    tools: tuple[ToolRule, ...] = ()
+    unlisted: Effect = Effect.UNKNOWN
+    """Effect of a tool no entry matches; `unknown` is not consequential, but its calls are labelled."""
+    approval: Accepted = Accepted()
+    executed_unknown: Literal["unknown", "executed"] = "unknown"
+    """Whether a call whose execution the telemetry cannot show is judged as if it ran."""
+
+    @model_validator(mode="after")
+    def _reachable(self) -> ApprovalPolicy:
+        accepted = self.approval
+        if accepted.explicit is None and accepted.user_confirmation is None and not accepted.standing:
+            raise ValueError("`approval` opens no way to approve; give `explicit`, `user_confirmation` or `standing`")
+        for later, rule in enumerate(self.tools):
+            for earlier in self.tools[:later]:
+                if not earlier.when and (earlier.match == rule.match or earlier.match == "*"):
+                    raise ValueError(
+                        f"tools[{later}] ({rule.match}) is never reached: {earlier.match} stands before it"
+                    )
+        return self
+
+    def effect(self, call: ToolCall) -> tuple[Effect, bool | None]:
+        """The call's effect and whether its conditions hold; None when the arguments they need are not captured."""
+        for rule in self.tools:
+            if rule.match == call.name or fnmatchcase(call.name, rule.match):
+                effect = Effect(rule.effect)
+                if effect is Effect.READ or not rule.when:
+                    return effect, True
+                if call.arguments is None:
+                    return effect, None
+                if all(c.holds(call.arguments) for c in rule.when):
+                    return effect, True
+                return effect, False
+        return self.unlisted, True
+
+
+def load_policy(path: Path | str) -> ApprovalPolicy:
+    """Read a policy file; raises `store.yamlfile.ConfigError` with every problem."""
+    return load_yaml(path, ApprovalPolicy)

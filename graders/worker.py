@@ -1,0 +1,128 @@
+"""Grades closed traces: finds them, reads them in batches, assembles, grades, writes.
+
+Promises: everything written has a key of its own (trace, span, grader, subject; trace, call), and a trace is marked as
+graded last, so a crash at any point repeats work and doubles nothing; so do two workers on one store. A trace that gets
+spans after it was graded is graded again under the next generation. What closed means (`grace_ms` after the root ended,
+`idle_ms` after the last span without one) is the store's query. One bad trace never stops the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from graders.assembler import assemble
+from graders.base import Grader, run_graders, set_digest
+from store.client import Store
+from store.errors import StoreError
+from store.types import Case, Completeness, Grade, LogEvent, Outcome, Severity, Span, ToolCall
+
+log = logging.getLogger(__name__)
+
+_CLOCK_SLACK_MS = 60_000
+_MAX_WAIT_S = 30.0
+
+
+class Worker:
+    """Keeps the grades of a store up to date."""
+
+    def __init__(
+        self,
+        store: Store,
+        graders: Sequence[Grader],
+        *,
+        grace_ms: int = 2_000,
+        idle_ms: int = 60_000,
+        batch: int = 200,
+        poll_s: float = 1.0,
+    ) -> None:
+        self._store = store
+        self._graders = tuple(graders)
+        self._digest = set_digest(graders)
+        self._grace_ms = grace_ms
+        self._idle_ms = idle_ms
+        self._batch = batch
+        self._poll_s = poll_s
+        self._since_ms = 0
+
+    def run_once(self) -> int:
+        """Grade one batch of closed traces; says how many there were."""
+        started_ms = time.time_ns() // 1_000_000
+        closed = self._store.closed_traces(
+            grace_ms=self._grace_ms, idle_ms=self._idle_ms, since_ms=self._since_ms, limit=self._batch
+        )
+        if closed:
+            self._grade(closed)
+        if len(closed) < self._batch:
+            # Whatever arrived longer ago than the idle limit was closed, and is graded by now: no need to look again.
+            self._since_ms = max(0, started_ms - self._idle_ms - self._grace_ms - _CLOCK_SLACK_MS)
+        return len(closed)
+
+    def run_forever(self, stop: threading.Event) -> None:
+        """Grade until `stop` is set. Store failures are waited out."""
+        failures = 0
+        while not stop.is_set():
+            try:
+                graded = self.run_once()
+                failures = 0
+            except StoreError as error:
+                failures += 1
+                log.warning("grading paused: %s", error)
+                graded = 0
+            if graded < self._batch:
+                stop.wait(min(self._poll_s * 2 ** min(failures, 10), _MAX_WAIT_S))
+
+    def _grade(self, closed: Sequence[dict[str, Any]]) -> None:
+        ids = [row["TraceId"] for row in closed]
+        spans, logs, cases = self._store.spans(ids), self._store.logs(ids), self._store.cases(ids)
+        grades: list[Grade] = []
+        calls: list[tuple[str, int, ToolCall, str]] = []
+        marks: list[dict[str, Any]] = []
+        for row in closed:
+            trace_id, generation = row["TraceId"], row["Generation"] + 1
+            found, made, completeness = self._grade_trace(
+                trace_id, spans.get(trace_id, []), logs.get(trace_id, []), cases.get(trace_id), generation
+            )
+            grades += found
+            calls += made
+            marks.append(
+                {
+                    "TraceId": trace_id,
+                    "Generation": generation,
+                    "LastIngested": row["LastIngested"],
+                    "Completeness": str(completeness),
+                    "GraderSet": self._digest,
+                }
+            )
+        if calls:
+            self._store.insert_tool_calls(calls)
+        if grades:
+            self._store.insert_grades(grades)
+        self._store.mark_graded(marks)
+
+    def _grade_trace(
+        self, trace_id: str, spans: Sequence[Span], logs: Sequence[LogEvent], case: Case | None, generation: int
+    ) -> tuple[list[Grade], Iterable[tuple[str, int, ToolCall, str]], Completeness]:
+        try:
+            trace = assemble(spans, logs, case, generation)
+        except Exception as error:
+            log.exception("trace %s cannot be assembled", trace_id)
+            grade = Grade(
+                trace_id=trace_id,
+                span_id=spans[0].span_id if spans else "",
+                grader="worker/assemble",
+                grader_version="1",
+                config_digest="",
+                outcome=Outcome.ERROR,
+                reason=f"the trace cannot be assembled: {type(error).__name__}: {error}"[:2000],
+                severity=Severity.INFO,
+                generation=generation,
+            )
+            return [grade], (), Completeness.COMPLETE
+        grades = run_graders(self._graders, trace)
+        states = {g.subject: g.label for g in grades if g.grader == "approval/boundary" and g.subject}
+        made = [(trace_id, generation, call, states.get(call.key, "")) for call in trace.tool_calls]
+        return grades, made, trace.completeness
