@@ -228,7 +228,7 @@ class Store:
     def closed_traces(
         self, *, grace_ms: int, idle_ms: int, since_ms: int = 0, limit: int = 500
     ) -> list[dict[str, Any]]:
-        """Traces ready to be graded: `TraceId`, `LastIngested`, `Generation` (0 if never graded), longest quiet first."""
+        """Traces ready to be graded, longest quiet first: `TraceId`, `LastIngested` (ms), `Generation` (0 if never graded)."""
         return self.query(
             _sql("closed"), {"grace_ms": grace_ms, "idle_ms": idle_ms, "since_ms": since_ms, "limit": limit}
         )

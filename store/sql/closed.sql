@@ -1,7 +1,7 @@
 -- Traces that have gone quiet and hold something newer than their last grading. `since` prunes: nothing that arrived before
 -- it can be ungraded, unless its mark was taken back (see regrade.sql).
 SELECT
-    t.TraceId AS TraceId, t.LastIngested AS LastIngested, g.Generation AS Generation
+    t.TraceId AS TraceId, toUnixTimestamp64Milli(t.LastIngested) AS LastIngested, g.Generation AS Generation
 FROM
 (
     SELECT TraceId, max(RootSeen) AS Root, max(LastIngested) AS LastIngested, sum(AgentSpanRows) AS AgentSpans
