@@ -139,7 +139,6 @@ class GroupCommit:
             except OSError as error:
                 failure = Busy(f"the buffer cannot be written: {os.strerror(error.errno or 0)}")
                 for waiting in group:
-                    self._log.unreserve(len(waiting.record.payload))
                     self._ledger.refused(signal, waiting.record.count)
             self._loop.call_soon_threadsafe(_resolve, group, failure)
 

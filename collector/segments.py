@@ -275,22 +275,22 @@ class SegmentLog:
                 )
             self._used += needed
 
-    def unreserve(self, size: int) -> None:
-        """Give back what `reserve` set aside for a payload that was not written."""
-        self._spend(-_cost(size))
-
     # --- writing ---
 
     def write(self, signal: Signal, records: Sequence[Record]) -> None:
         """Make `records` durable, all or none of the call; raises OSError.
 
-        Their space must have been reserved. A call never spans two segments, so the segment that takes it may grow
-        past its limit by one call.
+        Their space must have been reserved; it is given back if they are not written. A call never spans two segments,
+        so the segment that takes it may grow past its limit by one call.
         """
-        segment = self._open.get(signal)
-        if segment is None:
-            segment = self._open[signal] = self._create(signal)
-        segment.commit(records)
+        try:
+            segment = self._open.get(signal)
+            if segment is None:
+                segment = self._open[signal] = self._create(signal)
+            segment.commit(records)
+        except BaseException:
+            self._spend(-sum(_cost(len(record.payload)) for record in records))
+            raise
 
     def seal_due(self, now: float) -> None:
         """Seal the open segments that are large, old or full enough."""

@@ -572,27 +572,9 @@ def test_a_nesting_bomb_in_json_is_refused(levels: int) -> None:
 
 
 JSON_NAMES = [
-    "resourceSpans",
-    "resource",
-    "scopeSpans",
-    "scope",
-    "spans",
-    "attributes",
-    "key",
-    "value",
-    "traceId",
-    "kind",
-    "status",
-    "code",
-    "flags",
-    "events",
-    "links",
-    "arrayValue",
-    "values",
-    "kvlistValue",
-    "intValue",
-    "doubleValue",
-    "bytesValue",
+    *("resourceSpans", "resource", "scopeSpans", "scope", "spans", "attributes", "key"),
+    *("value", "traceId", "kind", "status", "code", "flags", "events"),
+    *("links", "arrayValue", "values", "kvlistValue", "intValue", "doubleValue", "bytesValue"),
 ]
 
 json_documents = st.recursive(
