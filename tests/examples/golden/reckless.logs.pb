@@ -12,7 +12,7 @@
 1.45.2
 =
 service.instance.id&
-$b0682978-0780-41fa-a187-d159d10df8d2
+$eb37a3be-4b7a-4c9a-be8c-c331fa802970
 
 service.name
 support-agent
@@ -42,7 +42,37 @@ evaluation
 1.45.2
 =
 service.instance.id&
-$b0682978-0780-41fa-a187-d159d10df8d2
+$eb37a3be-4b7a-4c9a-be8c-c331fa802970
+
+service.name
+support-agent
+
+service.version
+
+1.2.0-rc
++
+deployment.environment.name
+
+evaluation
+#
+tracegrade.run.id
+run-reckless
+
+support-agent.approvals
+ß
+¿
+"
+telemetry.sdk.language
+python
+%
+telemetry.sdk.name
+opentelemetry
+!
+telemetry.sdk.version
+1.45.2
+=
+service.instance.id&
+$eb37a3be-4b7a-4c9a-be8c-c331fa802970
 
 service.name
 support-agent
