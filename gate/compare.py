@@ -14,13 +14,17 @@ Pure. What each pair of values becomes, b for the baseline and c for the candida
 
 from __future__ import annotations
 
-from array import array
+import heapq
+import math
+import operator
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 from gate import stats
 from gate.decision import BucketDelta, CaseChange, GraderChanges
-from gate.evidence import Evidence, Gap, Key
+from gate.evidence import Column, Evidence, Gap, Key
 from gate.policy import Bucket, Criterion, Design, selects
 
 MAX_LISTED = 200
@@ -62,6 +66,8 @@ def select(evidence: Evidence, bucket: Bucket) -> Sequence[int]:
 def pair(evidence: Evidence, key: Key, indices: Sequence[int], design: Design) -> Pairs:
     """Pair the arms on these cases."""
     base, cand = evidence.baseline.columns[key].values, evidence.candidate.columns[key].values
+    if isinstance(indices, range) and min(base) >= 0.0 and min(cand) >= 0.0:
+        return _pairs(evidence, indices, indices, base, cand, {}, design)
     kept: list[int] = []
     first: list[float] = []
     second: list[float] = []
@@ -77,14 +83,26 @@ def pair(evidence: Evidence, key: Key, indices: Sequence[int], design: Design) -
         kept.append(i)
         first.append(b)
         second.append(c)
+    return _pairs(evidence, indices, kept, first, second, dict(sorted(counts.items())), design)
+
+
+def _pairs(
+    evidence: Evidence,
+    selected: Sequence[int],
+    kept: Sequence[int],
+    baseline: Sequence[float],
+    candidate: Sequence[float],
+    counts: dict[str, int],
+    design: Design,
+) -> Pairs:
     return Pairs(
-        selected=indices,
+        selected=selected,
         indices=kept,
-        baseline=first,
-        candidate=second,
-        differences=[c - b for b, c in zip(first, second, strict=True)],
+        baseline=baseline,
+        candidate=candidate,
+        differences=list(map(operator.sub, candidate, baseline)),
         clusters=clusters_of(evidence, kept) if design.cluster == "cluster" else None,
-        counts=dict(sorted(counts.items())),
+        counts=counts,
     )
 
 
@@ -111,7 +129,7 @@ def _settle(b: float, c: float, design: Design) -> tuple[str, float, float]:
 def clusters_of(evidence: Evidence, indices: Sequence[int]) -> list[int] | None:
     """The cluster of each case; None when every case stands alone."""
     cases = evidence.cases
-    if not any(cases[i].cluster for i in indices):
+    if not any(map(operator.attrgetter("cluster"), cases)):
         return None
     names: dict[str, int] = {}
     clusters = [
@@ -124,18 +142,22 @@ def clusters_of(evidence: Evidence, indices: Sequence[int]) -> list[int] | None:
 
 def by_bucket(evidence: Evidence, pairs: Pairs) -> tuple[BucketDelta, ...]:
     """Sums per bucket of the suite; empty when there is only one."""
-    sums: dict[str, list[float]] = {}
-    for i, d in zip(pairs.indices, pairs.differences, strict=True):
-        row = sums.setdefault(evidence.cases[i].bucket, [0, 0.0, 0, 0])
-        row[0] += 1
-        if d:
-            row[1] += d
-            row[2 if d < 0 else 3] += 1
-    if len(sums) < 2:
+    cases = evidence.cases
+    sizes = Counter(cases[i].bucket for i in pairs.indices)
+    if len(sizes) < 2:
         return ()
+    sums: dict[str, list[float]] = {name: [] for name in sizes}
+    for i, d in zip(compress(pairs.indices, pairs.differences), filter(None, pairs.differences), strict=True):
+        sums[cases[i].bucket].append(d)
     return tuple(
-        BucketDelta(bucket=name, n=int(n), estimate=total / n, regressions=int(reg), fixes=int(fix))
-        for name, (n, total, reg, fix) in sorted(sums.items())
+        BucketDelta(
+            bucket=name,
+            n=sizes[name],
+            estimate=math.fsum(changed) / sizes[name],
+            regressions=sum(d < 0.0 for d in changed),
+            fixes=sum(d > 0.0 for d in changed),
+        )
+        for name, changed in sorted(sums.items())
     )
 
 
@@ -148,40 +170,51 @@ def changes(evidence: Evidence, paired: Sequence[tuple[Criterion, Pairs]]) -> tu
 
 
 def _grader_changes(evidence: Evidence, key: Key, found: Sequence[tuple[Criterion, Pairs]]) -> GraderChanges:
-    worse: dict[int, tuple[float | None, float]] = {}
+    base, cand = evidence.baseline.columns[key], evidence.candidate.columns[key]
+    worse: dict[int, float | None] = {}
     better: set[int] = set()
     for _, pairs in found:
-        for i, b, c in zip(pairs.indices, pairs.baseline, pairs.candidate, strict=True):
-            if c < b:
-                worse[i] = (b, c)
-            elif c > b:
+        rows = zip(pairs.indices, pairs.baseline, pairs.differences, strict=True)
+        for i, b, d in compress(rows, pairs.differences):
+            if d < 0.0:
+                worse[i] = b
+            else:
                 better.add(i)
     new = len(worse)
     for criterion, pairs in found:
         if criterion.mode in ("zero_tolerance", "must_pass"):
             for i in _events(evidence, key, criterion, pairs.selected):
-                worse.setdefault(i, (None, max(0.0, evidence.candidate.columns[key].values[i])))
-    listed = sorted(
-        (_change(evidence, key, i, b, c) for i, (b, c) in worse.items()),
-        key=lambda change: (
-            _STRENGTHS.index(change.strength),
-            _RISKS.index(change.risk),
-            change.candidate - (1.0 if change.baseline is None else change.baseline),
-            change.case_id,
-        ),
-    )
-    columns = (evidence.baseline.columns[key], evidence.candidate.columns[key])
-    flaky = sorted(
-        {i for column in columns for i, v in enumerate(column.values) if 0.0 < v < 1.0 and column.runs[i] > 1}
-    )
+                worse.setdefault(i, base.values[i] if base.values[i] >= 0.0 else None)
+
+    def rank(i: int) -> tuple[int, int, float, int]:
+        before = worse[i]
+        drop = max(0.0, cand.values[i]) - (1.0 if before is None else before)
+        return _STRENGTHS.index(_strength(base, cand, i)), _RISKS.index(evidence.cases[i].risk), drop, i
+
+    listed = heapq.nsmallest(MAX_LISTED, worse, key=rank)
+    traces = evidence.candidate.traces_of(set(listed))
+    flaky = sorted({i for column in (base, cand) for i in _mixed(column)})
     return GraderChanges(
         grader=key[0] if key[1] == "outcome" else f"{key[0]} ({key[1]})",
         new_failures=new,
         fixes=len(better),
         flaky=len(flaky),
-        expected_by_chance=_expected_by_chance(columns[0].values, columns[0].runs),
-        failures=tuple(listed[:MAX_LISTED]),
-        fixed=tuple(evidence.cases[i].id for i in sorted(better)[:MAX_LISTED]),
+        expected_by_chance=_expected_by_chance(base),
+        failures=tuple(
+            CaseChange(
+                case_id=evidence.cases[i].id,
+                bucket=evidence.cases[i].bucket,
+                risk=evidence.cases[i].risk,
+                grader=key[0],
+                baseline=worse[i],
+                candidate=max(0.0, cand.values[i]),
+                strength=_strength(base, cand, i),
+                why="fail" if cand.values[i] >= 0.0 else Gap(int(cand.values[i])).name.lower(),
+                traces=traces.get(i, ()),
+            )
+            for i in listed
+        ),
+        fixed=tuple(evidence.cases[i].id for i in heapq.nsmallest(MAX_LISTED, better)),
         flaky_cases=tuple(evidence.cases[i].id for i in flaky[:MAX_LISTED]),
     )
 
@@ -197,39 +230,29 @@ def _events(evidence: Evidence, key: Key, criterion: Criterion, selected: Sequen
 
 _STRENGTHS = ("confirmed", "likely", "observed")
 _RISKS = ("critical", "high", "medium", "low")
-_WHY = {gap: gap.name.lower() for gap in Gap}
 
 
-def _change(evidence: Evidence, key: Key, i: int, b: float | None, c: float) -> CaseChange:
-    case = evidence.cases[i]
-    base, cand = evidence.baseline.columns[key], evidence.candidate.columns[key]
-    value = cand.values[i]
-    return CaseChange(
-        case_id=case.id,
-        bucket=case.bucket,
-        risk=case.risk,
-        grader=key[0],
-        baseline=b,
-        candidate=c,
-        strength=_strength(base.values[i], base.runs[i], value, cand.runs[i]),
-        why="fail" if value >= 0.0 else _WHY[Gap(int(value))],
-        traces=evidence.candidate.traces.get(i, ()),
-    )
-
-
-def _strength(b: float, base_runs: int, c: float, cand_runs: int) -> str:
+def _strength(base: Column, cand: Column, i: int) -> str:
     """A label by Fisher's exact test on the runs of one case; not a claim about the whole."""
-    if b < 1.0 or c < 0.0 or not base_runs or not cand_runs:
+    c, runs, before = cand.values[i], cand.runs[i], base.runs[i]
+    if base.values[i] < 1.0 or c < 0.0 or runs < 2 or before < 2:
         return "observed"
-    p = stats.fisher_worse(base_runs, base_runs, round(c * cand_runs), cand_runs)
+    p = stats.fisher_worse(before, before, round(c * runs), runs)
     if c == 0.0 and p <= 0.05 + 1e-9:
         return "confirmed"
     return "likely" if p <= 0.1 else "observed"
 
 
-def _expected_by_chance(values: array[float], runs: array[int]) -> float | None:
-    """n·ψ/2 with ψ = 2(pass^1 − pass^2), over the baseline's replayed cases."""
-    replayed = [(round(v * k), k) for v, k in zip(values, runs, strict=True) if k > 1 and v >= 0.0]
-    if not replayed:
+def _mixed(column: Column) -> list[int]:
+    """Cases whose runs disagree."""
+    if max(column.runs, default=0) < 2:
+        return []
+    return [i for i, (v, k) in enumerate(zip(column.values, column.runs, strict=True)) if 0.0 < v < 1.0 and k > 1]
+
+
+def _expected_by_chance(column: Column) -> float | None:
+    """n·ψ/2 with ψ = 2(pass^1 − pass^2), over the replayed cases."""
+    if max(column.runs, default=0) < 2:
         return None
-    return sum(stats.pass_hat(passes, k, 1) - stats.pass_hat(passes, k, 2) for passes, k in replayed)
+    replayed = [(round(v * k), k) for v, k in zip(column.values, column.runs, strict=True) if k > 1 and v >= 0.0]
+    return math.fsum(stats.pass_hat(passes, k, 1) - stats.pass_hat(passes, k, 2) for passes, k in replayed)

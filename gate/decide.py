@@ -165,7 +165,8 @@ def _measure(policy: GatePolicy, evidence: Evidence, criterion: Criterion, pairs
         reason = f"no case of {len(pairs.selected)} can be compared: {_counted(pairs.counts) or 'the bucket is empty'}"
         return _Measured(criterion, replace(result, reason=reason), None, settled=True)
     paired = _interval(pairs, policy.design.assumed_icc)
-    worse, better = sum(d < 0.0 for d in pairs.differences), sum(d > 0.0 for d in pairs.differences)
+    worse = len([d for d in pairs.differences if d < 0.0])
+    better = len([d for d in pairs.differences if d > 0.0])
     result = replace(
         result,
         estimate=math.fsum(pairs.differences) / n,
@@ -420,10 +421,8 @@ def _health_of_arms(policy: GatePolicy, evidence: Evidence) -> list[HealthNote]:
     if policy.pins.suite and policy.pins.suite != evidence.suite_digest:
         message = f"the policy is pinned to suite {policy.pins.suite[:12]}, this is {evidence.suite_digest[:12]}"
         notes.append(HealthNote("suite", True, message))
-    shared = {t for ids in evidence.baseline.traces.values() for t in ids}
-    shared &= {t for ids in evidence.candidate.traces.values() for t in ids}
-    if shared:
-        message = f"{len(shared)} traces belong to both arms; select arms that exclude each other"
+    if evidence.shared_traces:
+        message = f"{evidence.shared_traces} traces belong to both arms; select arms that exclude each other"
         notes.append(HealthNote("arms", True, message))
     for name, arm in arms:
         if not arm.runs:
@@ -441,8 +440,7 @@ def _health_of_arms(policy: GatePolicy, evidence: Evidence) -> list[HealthNote]:
             if broken:
                 message += f"; more than {_percent(design.infrastructure.max_share)}: run them again"
             notes.append(HealthNote("infrastructure", broken, message))
-    everything = set(range(total))
-    missing = [everything - set(arm.traces) - arm.lost for _, arm in arms]
+    missing = [arm.missing for _, arm in arms]
     if all(arm.runs for _, arm in arms):
         if missing[0]:
             covered = 1.0 - len(missing[0]) / total

@@ -23,8 +23,8 @@ import math
 import re
 import sys
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from enum import IntEnum
 from importlib.resources import files
 from string import Template
@@ -125,16 +125,26 @@ class Arm:
     """Everything one side did."""
 
     label: str
-    traces: Mapping[int, tuple[str, ...]]
-    """Trace ids by index of the case."""
+    trace_ids: Sequence[str]
+    """Usable runs, by case, then by id."""
+    homes: array[int]
+    """Index of the case of each of them."""
+    missing: frozenset[int]
+    """Cases without any run."""
     runs: int
     foreign: int
     """Runs of cases the suite does not have; not used."""
     infrastructure: tuple[str, ...]
     """Trace ids of runs that died of their surroundings."""
-    lost: frozenset[int]
-    """Cases that had such runs left out."""
     columns: Mapping[Key, Column]
+
+    def traces_of(self, cases: Set[int]) -> dict[int, tuple[str, ...]]:
+        """The usable runs of these cases."""
+        found: dict[int, list[str]] = {}
+        for i, trace_id in zip(self.homes, self.trace_ids, strict=True):
+            if i in cases:
+                found.setdefault(i, []).append(trace_id)
+        return {i: tuple(ids) for i, ids in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +157,9 @@ class Evidence:
     """By id."""
     baseline: Arm
     candidate: Arm
-    digest: str = field(default="")
+    shared_traces: int
+    """Runs that belong to both arms."""
+    digest: str
     """SHA-256 over everything a decision depends on."""
 
 
@@ -163,7 +175,8 @@ def build(
     keys = _keys(policy)
     first = _arm(index, digests, keys, policy.design, *baseline, is_candidate=False)
     second = _arm(index, digests, keys, policy.design, *candidate, is_candidate=True)
-    return Evidence(suite.name, suite.digest, suite.cases, first, second, _digest(suite, first, second))
+    shared = len(set(first.trace_ids).intersection(second.trace_ids))
+    return Evidence(suite.name, suite.digest, suite.cases, first, second, shared, _digest(suite, first, second))
 
 
 def _keys(policy: GatePolicy) -> list[Key]:
@@ -185,22 +198,23 @@ def _arm(
     died = _dead_runs(traces, design)
     excluded = died if design.infrastructure.on_match == "exclude" else frozenset[str]()
     seen_dead: list[str] = []
-    home: dict[str, int] = {}
-    by_case: dict[int, list[str]] = {}
-    lost = array("l", bytes(array("l").itemsize * len(index)))
+    usable: list[tuple[int, str]] = []
+    present, lost = _zeros(len(index)), _zeros(len(index))
     foreign = 0
     for trace_id, case_id in zip(traces.trace_ids, traces.case_ids, strict=True):
-        i = index.get(case_id)
-        if i is None:
+        i = index.get(case_id, -1)
+        if i < 0:
             foreign += 1
             continue
-        if trace_id in died:
+        if died and trace_id in died:
             seen_dead.append(trace_id)
-        if trace_id in excluded:
+        if excluded and trace_id in excluded:
             lost[i] += 1
         else:
-            home[trace_id] = i
-            by_case.setdefault(i, []).append(trace_id)
+            usable.append((i, trace_id))
+            present[i] += 1
+    usable.sort()
+    home = {trace_id: i for i, trace_id in usable}
     columns: dict[Key, Column] = {}
     for key in keys:
         name, measure = key
@@ -210,16 +224,23 @@ def _arm(
         else:
             given = verdicts.get(name, Verdicts((), ()))
             failed = died - excluded
-            columns[key] = _column(home, lost, digests, design, measure, given, failed, is_candidate=is_candidate)
+            columns[key] = _column(
+                home, present, lost, digests, design, measure, given, failed, is_candidate=is_candidate
+            )
     return Arm(
         label=label,
-        traces={i: tuple(sorted(ids)) for i, ids in by_case.items()},
+        trace_ids=[trace_id for _, trace_id in usable],
+        homes=array("q", [i for i, _ in usable]),
+        missing=frozenset(i for i, n in enumerate(present) if not n and not lost[i]),
         runs=len(traces.trace_ids) - foreign,
         foreign=foreign,
         infrastructure=tuple(sorted(seen_dead)),
-        lost=frozenset(i for i, n in enumerate(lost) if n),
         columns=columns,
     )
+
+
+def _zeros(size: int) -> array[int]:
+    return array("q", bytes(8 * size))
 
 
 def _dead_runs(traces: Traces, design: Design) -> frozenset[str]:
@@ -235,6 +256,7 @@ def _dead_runs(traces: Traces, design: Design) -> frozenset[str]:
 
 def _column(
     home: Mapping[str, int],
+    present: Sequence[int],
     lost: Sequence[int],
     digests: Sequence[str],
     design: Design,
@@ -245,9 +267,8 @@ def _column(
     is_candidate: bool,
 ) -> Column:
     size = len(digests)
-    zeros = bytes(8 * size)
-    total, known = array("d", zeros), array("q", zeros)
-    skipped, unknown, broken = array("q", zeros), array("q", zeros), array("q", zeros)
+    total, known = array("d", bytes(8 * size)), _zeros(size)
+    skipped, unknown, broken = _zeros(size), _zeros(size), _zeros(size)
     out_of_range = stale = count = 0
     scores = verdicts.scores if measure == "score" and verdicts.scores else None
     dated = verdicts.case_digests
@@ -258,7 +279,7 @@ def _column(
         count += 1
         if dated and dated[position] != digests[i]:
             stale += 1
-        if trace_id in failed:
+        if failed and trace_id in failed:
             known[i] += 1
         elif outcome == "pass" or outcome == "fail":
             value = 1.0 if outcome == "pass" else 0.0
@@ -275,10 +296,7 @@ def _column(
             broken[i] += 1
         else:
             unknown[i] += 1
-    present = array("q", zeros)
-    for i in home.values():
-        present[i] += 1
-    values, runs = array("d", zeros), array("q", zeros)
+    values, runs = array("d", bytes(8 * size)), _zeros(size)
     planned = design.replays if is_candidate and design.missing_candidate == "fail" else 0
     ungraded = 0
     for i in range(size):
@@ -316,7 +334,7 @@ def _column(
 
 def _amounts(home: Mapping[str, int], size: int, amounts: Iterable[tuple[str, float]]) -> Column:
     """Mean amount of the runs of each case; negative or unknown amounts do not count."""
-    total, runs = array("d", bytes(8 * size)), array("q", bytes(8 * size))
+    total, runs = array("d", bytes(8 * size)), _zeros(size)
     for trace_id, amount in amounts:
         i = home.get(trace_id, -1)
         if i >= 0 and amount >= 0.0 and not math.isinf(amount):
@@ -347,8 +365,8 @@ def _digest(suite: Suite, baseline: Arm, candidate: Arm) -> str:
     for arm in (baseline, candidate):
         sha.update(f"\n{arm.label!r} {arm.runs} {arm.foreign}".encode())
         sha.update("\n".join(arm.infrastructure).encode())
-        for i in sorted(arm.traces):
-            sha.update(f"\n{i} {' '.join(arm.traces[i])}".encode("utf-8", "surrogatepass"))
+        sha.update("\n".join(arm.trace_ids).encode("utf-8", "surrogatepass"))
+        sha.update(_portable(arm.homes))
         for key in sorted(arm.columns):
             column = arm.columns[key]
             notes = (sorted(column.versions), sorted(column.configs), column.verdicts, column.errors, column.ungraded)
