@@ -131,6 +131,12 @@ def sink() -> MemorySink:
     return MemorySink()
 
 
+@pytest.fixture(scope="session")
+def make_sink() -> type[MemorySink]:
+    """For tests that need more than one."""
+    return MemorySink
+
+
 @pytest.fixture
 def trace_request() -> Callable[..., bytes]:
     """A request of spans with the given names."""
