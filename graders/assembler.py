@@ -26,7 +26,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from graders import content
-from graders.content import Reader, Request, Turn, Value
+from graders.content import History, Reader, Request, Turn, Value
 from store.dialects import mapping
 from store.types import (
     Approval,
@@ -48,18 +48,20 @@ _PSEUDO = re.compile(r"final_result(_.*)?|\(merged tools\)|adk_request_confirmat
 _FINAL_ANSWER = re.compile(r"final_?answer(_?tool)?", re.IGNORECASE)
 _HANDOFF_SPAN = re.compile(r"handoff to ")
 
-_DENIED = re.compile(
-    r"^User rejected the tool call for `"
-    r"|^Tool execution for \S+ was manually rejected by user\."
-    r"|^Tool execution was not approved\.$"
-    r"|^Tool execution rejected$"
-    r"|^Error: Tool call invocation was rejected by user\."
-    r"|^The tool call was denied\.$"
-    r'|"error":\s*"This tool call is rejected\."'
-    r"|was blocked because it was classified as risky \(probability: [0-9.]+\)"
-    r"|^tool cancelled by user"
+_REFUSED_START = re.compile(
+    r"User rejected the tool call for `"
+    r"|Tool execution for \S+ was manually rejected by user\."
+    r"|Tool execution was not approved\.$"
+    r"|Tool execution rejected$"
+    r"|Error: Tool call invocation was rejected by user\."
+    r"|The tool call was denied\.$"
+    r"|tool cancelled by user"
 )
-_PENDING = re.compile(r"This tool call requires confirmation, please approve or reject\.")
+_REFUSED_PARTS = (
+    "This tool call is rejected.",
+    "This tool call requires confirmation, please approve or reject.",
+    "was blocked because it was classified as risky (probability: ",
+)
 _SIGNATURE_LENGTH = 1000
 """Signatures are looked for in short texts only: a page that quotes one is not one."""
 
@@ -228,50 +230,75 @@ class _Assembly:
 
     def _read_messages(self) -> None:
         seen: Counter[object] = Counter()
-        agents: list[tuple[Span, list[Turn], list[Turn]]] = []
+        agents: list[tuple[Span, list[Turn], History, list[Turn]]] = []
+        offered: set[int] = set()
         for span in self.spans:
             kind = span.kind
             if kind is SpanKind.LLM or kind is SpanKind.AGENT:
                 families = self.reader.families(span)
-                inputs, outputs = self._turns(span, families)
+                said = self._turns(span, families)
                 if kind is SpanKind.LLM:
-                    self._show(span, inputs, outputs, seen)
+                    self._show(span, *said, seen)
                 else:
-                    agents.append((span, inputs, outputs))
-                for definition in content.definitions(span, families):
-                    known = self.definitions.get(definition.name)
-                    if known is None or (known.parameters is None and definition.parameters is not None):
-                        self.definitions[definition.name] = definition
+                    agents.append((span, *said))
+                definitions = content.definitions(span, families)
+                if id(definitions) not in offered:
+                    offered.add(id(definitions))
+                    self._offer(definitions)
             elif kind is SpanKind.RETRIEVAL or kind is SpanKind.RERANK:
                 self.documents += content.documents(span, self.reader.families(span))
         # An agent span repeats what its model calls said; only what they did not say is new.
-        for span, inputs, outputs in agents:
-            self._show(span, inputs, outputs, seen)
+        for agent in agents:
+            self._show(*agent, seen)
         if not self.shown:
             self._show_plain(seen)
         self.shown.sort(key=lambda s: s.time)
 
-    def _turns(
-        self, span: Span, families: Mapping[str, Mapping[int, list[tuple[str, str]]]]
-    ) -> tuple[list[Turn], list[Turn]]:
-        inputs = self.reader.turns(span, families, "input_messages", "user")
+    def _offer(self, definitions: Iterable[ToolDefinition]) -> None:
+        for definition in definitions:
+            known = self.definitions.get(definition.name)
+            if known is None or (known.parameters is None and definition.parameters is not None):
+                self.definitions[definition.name] = definition
+
+    def _turns(self, span: Span, families: content.Families) -> tuple[list[Turn], History, list[Turn]]:
+        """System instructions, input and output messages of a span."""
+        if span.kind is SpanKind.LLM:
+            history = self.reader.history(span, families)
+        else:
+            history = History(self.reader.turns(span, families, "input_messages", "user"))
         outputs = self.reader.turns(span, families, "output_messages", "assistant")
         events = self._events(span)
-        if events and not (inputs and outputs):
+        if events and not (history.turns and outputs):
             event_inputs, event_outputs = self.reader.events(events)
-            inputs, outputs = inputs or event_inputs, outputs or event_outputs
-        system = self.reader.turns(span, families, "system_instructions", "system")
-        return system + inputs, outputs
+            history = history if history.turns else History(event_inputs)
+            outputs = outputs or event_outputs
+        return self.reader.turns(span, families, "system_instructions", "system"), history, outputs
 
-    def _show(self, span: Span, inputs: list[Turn], outputs: list[Turn], seen: Counter[object]) -> None:
-        here: Counter[object] = Counter()
-        for turns, time in ((inputs, span.start_ns), (outputs, span.end_ns)):
-            for turn in turns:
-                identity = turn.identity
-                here[identity] += 1
-                if here[identity] > seen[identity]:
-                    seen[identity] = here[identity]
-                    self.shown.append(_Shown(turn, span, time))
+    def _show(
+        self, span: Span, system: list[Turn], history: History, outputs: list[Turn], seen: Counter[object]
+    ) -> None:
+        """Keep what was not shown before: a turn at a higher occurrence than any call has had it."""
+        here = history.counts
+        for turn in system:
+            if not seen[turn.identity]:
+                seen[turn.identity] = 1
+                self.shown.append(_Shown(turn, span, span.start_ns))
+        for turn in history.turns[history.counted :]:
+            self._count(turn, here, span, span.start_ns, seen)
+        history.counted = len(history.turns)
+        if outputs:
+            here = Counter(here) if len(outputs) > 1 else here
+            for turn in outputs:
+                self._count(turn, here, span, span.end_ns, seen)
+            if here is history.counts:  # what was just said comes back with the next history
+                here[outputs[0].identity] -= 1
+
+    def _count(self, turn: Turn, here: Counter[object], span: Span, time: int, seen: Counter[object]) -> None:
+        identity = turn.identity
+        count = here[identity] = here[identity] + 1
+        if count > seen[identity]:
+            seen[identity] = count
+            self.shown.append(_Shown(turn, span, time))
 
     def _show_plain(self, seen: Counter[object]) -> None:
         """Nobody sent messages: the plain input and output of the outermost agent or model span stand in."""
@@ -283,7 +310,7 @@ class _Assembly:
                         [Turn(role, text)] if text and not isinstance(content.decode(text), dict | list) else []
                         for role, text in zip(("user", "assistant"), texts, strict=True)
                     )
-                    self._show(span, inputs, outputs, seen)
+                    self._show(span, [], History(inputs), outputs, seen)
             if self.shown:
                 return
 
@@ -660,7 +687,9 @@ def text_argument(value: object) -> str:
 
 
 def _refused(text: str) -> bool:
-    return bool(text) and len(text) <= _SIGNATURE_LENGTH and bool(_DENIED.search(text) or _PENDING.search(text))
+    if not text or len(text) > _SIGNATURE_LENGTH:
+        return False
+    return _REFUSED_START.match(text) is not None or any(part in text for part in _REFUSED_PARTS)
 
 
 def _executed(call: _Call, ran: list[_ToolSpan], has_spans: bool, denied: bool) -> bool | None:

@@ -8,9 +8,10 @@ what several spans say is the assembler's business.
 from __future__ import annotations
 
 import re
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import orjson
@@ -20,6 +21,11 @@ from store.types import Approval, ContentState, Document, Span, SpanEvent, SpanK
 
 REDACTED = frozenset({"<REDACTED>", "__REDACTED__", "[REDACTED]", "REDACTED", "<redacted>"})
 
+Families = dict[str, dict[int, list[tuple[str, str]]]]
+"""The indexed attributes of a span: prefix, then index, then (rest of the key, value)."""
+
+_MAX_KEY = 200
+_HISTORIES = 4
 _NO_ID = frozenset({"", "<not specified>", "None", "null"})
 _MAX_DECODES = 2
 _MAX_WRAPPERS = 6
@@ -48,9 +54,9 @@ class Request:
         return canonical(self.arguments)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Turn:
-    """One message of one model call."""
+    """One message of one model call. Never changed; not frozen, because making frozen ones took a tenth of all time."""
 
     role: str
     text: str = ""
@@ -62,13 +68,15 @@ class Turn:
     provider: bool = False
     finish: str = ""
     approvals: tuple[Approval, ...] = ()
-    identity: tuple[object, ...] = field(default=(), compare=False)
+    identity: tuple[object, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        calls = tuple((r.id, r.name, r.key) for r in self.requests)
-        identified = bool(calls) and all(c[0] for c in calls)
-        text = "" if identified else self.text.strip()
-        object.__setattr__(self, "identity", (self.role, text, calls, self.answers))
+        if self.requests:
+            calls = tuple((r.id, r.name, r.key) for r in self.requests)
+            text = "" if all(c[0] for c in calls) else self.text.strip()
+            self.identity = (self.role, text, calls)
+        else:
+            self.identity = (self.role, self.text.strip(), self.answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +96,19 @@ def content_keys() -> Mapping[str, tuple[str, ...]]:
 
 
 @cache
-def _families() -> re.Pattern[str]:
-    prefixes = {key for keys in content_keys().values() for key in keys if key.endswith(".")}
-    return re.compile(f"({'|'.join(map(re.escape, sorted(prefixes)))})([0-9]{{1,6}})\\.(.+)")
+def _family_prefixes() -> tuple[str, ...]:
+    return tuple(sorted({key for keys in content_keys().values() for key in keys if key.endswith(".")}))
+
+
+@lru_cache(maxsize=1 << 16)
+def _split(key: str) -> tuple[str, int, str] | None:
+    """Prefix, index and rest of an indexed attribute; the same keys come with every span."""
+    for prefix in _family_prefixes():
+        if key.startswith(prefix):
+            index, _, rest = key[len(prefix) :].partition(".")
+            if rest and index.isascii() and index.isdecimal() and len(index) < 7:
+                return prefix, int(index), rest
+    return None
 
 
 # --- JSON -----------------------------------------------------------------------------------------------------------
@@ -272,26 +290,56 @@ def _id(value: object) -> str:
 # --- messages -------------------------------------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
+class History:
+    """The messages a model call read. The next call of the same conversation sends them again, with more behind them."""
+
+    turns: list[Turn] = field(default_factory=list)
+    counts: Counter[object] = field(default_factory=Counter)
+    """How often each turn stands among the counted ones."""
+    counted: int = 0
+    """How many of `turns` are in `counts`; they were shown before."""
+    raw: str = ""
+
+
 class Reader:
     """Reads the messages of one trace's spans, parsing a message that is sent again only once."""
 
     def __init__(self) -> None:
         self._known: dict[object, tuple[Turn, ...]] = {}
+        self._histories: deque[History] = deque(maxlen=_HISTORIES)
 
-    def families(self, span: Span) -> dict[str, dict[int, list[tuple[str, str]]]]:
+    def families(self, span: Span) -> Families:
         """The indexed attributes of a span: prefix, then index, then (rest of the key, value)."""
-        found: dict[str, dict[int, list[tuple[str, str]]]] = {}
-        match = _families().match
+        found: Families = {}
         for key, value in span.attributes.items():
-            hit = match(key)
-            if hit:
-                prefix, index, rest = hit.groups()
-                found.setdefault(prefix, {}).setdefault(int(index), []).append((rest, value))
+            if len(key) < _MAX_KEY and (hit := _split(key)):
+                prefix, index, rest = hit
+                found.setdefault(prefix, {}).setdefault(index, []).append((rest, value))
         return found
 
-    def turns(
-        self, span: Span, families: Mapping[str, Mapping[int, list[tuple[str, str]]]], what: str, role: str
-    ) -> list[Turn]:
+    def history(self, span: Span, families: Families) -> History:
+        """The input messages of a span; the history of an earlier call, extended, if this call continues it."""
+        for key in content_keys()["input_messages"]:
+            raw = span.attributes.get(key)
+            if raw and raw[0] == "[":
+                for known in self._histories:
+                    size = len(known.raw)
+                    # Behind a whole list without its bracket, a comma can only begin the next element of that list.
+                    if len(raw) > size and raw[size : size + 1] == "," and raw.startswith(known.raw):
+                        known.turns.extend(self.parse("[" + raw[size + 1 :], "user"))
+                        known.raw = raw[:-1] if raw[-1] == "]" else ""
+                        return known
+                history = History(list(self.parse(raw, "user")), raw=raw[:-1] if raw[-1] == "]" else "")
+                if history.turns:
+                    if history.raw:
+                        self._histories.append(history)
+                    return history
+            elif raw or key in families:
+                return History(self.turns(span, families, "input_messages", "user"))
+        return History()
+
+    def turns(self, span: Span, families: Families, what: str, role: str) -> list[Turn]:
         """The messages in content field `what`; `role` is used where none is given."""
         for key in content_keys()[what]:
             if key.endswith("."):
@@ -397,6 +445,13 @@ def _unflatten(group: list[tuple[str, str]]) -> dict[str, Any]:
 
 def _message(item: Mapping[str, Any], default_role: str) -> Iterator[Turn]:
     """One message of any shape: its own turn, and one turn for every tool result inside it."""
+    parts = item.get("parts")
+    if type(parts) is list and len(parts) == 1 and type(parts[0]) is dict and parts[0].get("type") == "text":
+        role, text = item.get("role"), parts[0].get("content")
+        if role in ("system", "user", "assistant") and type(text) is str and text and "tool_calls" not in item:
+            finish = item.get("finish_reason")
+            yield Turn(role, "" if text in REDACTED else text, finish=finish if isinstance(finish, str) else "")
+            return
     wrapped = item.get("kwargs") if item.get("lc") == 1 else item.get("message", item.get("data"))
     if isinstance(wrapped, dict) and ("content" in wrapped or "parts" in wrapped):
         item = {**wrapped, "role": wrapped.get("role", item.get("role", wrapped.get("type", item.get("type"))))}
@@ -505,7 +560,7 @@ def _part(
 # --- documents and definitions --------------------------------------------------------------------------------------
 
 
-def documents(span: Span, families: Mapping[str, Mapping[int, list[tuple[str, str]]]]) -> list[Document]:
+def documents(span: Span, families: Families) -> list[Document]:
     """The passages a retrieval or reranking span returned."""
     for key in content_keys()["documents"]:
         if key.endswith("."):
@@ -555,25 +610,38 @@ def number(value: object) -> float | None:
     return parsed if parsed - parsed == 0 else None
 
 
-def definitions(span: Span, families: Mapping[str, Mapping[int, list[tuple[str, str]]]]) -> list[ToolDefinition]:
+def definitions(span: Span, families: Families) -> tuple[ToolDefinition, ...]:
     """The tools a model or agent span was offered."""
     for key in content_keys()["tool_definitions"]:
-        items: list[object] = []
+        found: tuple[ToolDefinition, ...] = ()
         if key.endswith("."):
-            group = families.get(key)
-            for index in sorted(group or ()):
-                flat = dict(group[index]) if group else {}
-                schema = decode(flat.get("tool.json_schema"))
-                items.append(
-                    schema if isinstance(schema, dict) else {k.removeprefix("tool."): v for k, v in flat.items()}
-                )
+            if group := families.get(key):
+                found = _flat_definitions(tuple(tuple(group[index]) for index in sorted(group)))
         elif raw := span.attributes.get(key):
-            value = decode(raw)
-            items = [decode(item) for item in value] if isinstance(value, list) else [value]
-        found = [d for item in items if isinstance(item, dict) and (d := _definition(item))]
+            found = _definitions(raw)
         if found:
             return found
-    return []
+    return ()
+
+
+# Every call of an agent offers the same tools, in trace after trace.
+@lru_cache(maxsize=256)
+def _definitions(raw: str) -> tuple[ToolDefinition, ...]:
+    value = decode(raw)
+    items = [decode(item) for item in value] if isinstance(value, list) else [value]
+    return tuple(d for item in items if isinstance(item, dict) and (d := _definition(item)))
+
+
+@lru_cache(maxsize=256)
+def _flat_definitions(groups: tuple[tuple[tuple[str, str], ...], ...]) -> tuple[ToolDefinition, ...]:
+    found = []
+    for group in groups:
+        flat = {key.removeprefix("tool."): value for key, value in group}
+        schema = decode(flat.get("json_schema"))
+        definition = _definition(schema if isinstance(schema, dict) else flat)
+        if definition:
+            found.append(definition)
+    return tuple(found)
 
 
 def _definition(item: Mapping[str, Any]) -> ToolDefinition | None:

@@ -21,7 +21,8 @@ from store.types import ContentState, Evidence, Severity, SpanKind, Trace
 Action = Literal["answer", "abstain", "clarify", "refuse", "escalate"]
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
-_MAX_TEXT = 20_000
+_HEAD, _TAIL = 1200, 800
+"""Characters that hold the first and the last sentences."""
 
 
 class _Signals(BaseModel, extra="forbid", frozen=True):
@@ -102,9 +103,9 @@ def classify(trace: Trace) -> tuple[Action, str, str] | None:
             return "clarify", f"called {last.name}", last.anchor
     if not trace.answer:
         return None
-    text = trace.answer[:_MAX_TEXT].replace("’", "'")
-    sentences = [s for s in _SENTENCE.split(text) if s.strip()]
-    head, tail = " ".join(sentences[:3]), " ".join(sentences[-2:])
+    text = trace.answer.replace("’", "'") if "’" in trace.answer else trace.answer
+    head = " ".join([s for s in _SENTENCE.split(text[:_HEAD]) if s.strip()][:3])
+    tail = " ".join([s for s in _SENTENCE.split(text[-_TAIL:]) if s.strip()][-2:])
     for action, part in (("refuse", head), ("abstain", head), ("abstain", tail), ("clarify", tail)):
         if match := table[action]["text"].search(part):
             return action, f"says: {match[0][:100]}", trace.answer_span_id  # type: ignore[return-value]

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, ClassVar
 
 from pydantic import Field
@@ -91,7 +90,7 @@ class Citations(Grader, name="evidence/citations", version="1"):
     def grade(self, trace: Trace) -> Score:
         if not trace.answer:
             return _no_answer(trace)
-        text = _CODE.sub(" ", trace.answer)
+        text = _without_code(trace.answer)
         cited = list(dict.fromkeys(self._cited(text)))
         if not cited:
             return skip("the answer cites nothing")
@@ -99,7 +98,7 @@ class Citations(Grader, name="evidence/citations", version="1"):
         if not given.tools:
             return unknown("nothing was retrieved to compare citations with", span_id=trace.answer_span_id)
         haystack = "\n".join(given.texts).casefold()
-        if not trace.documents and not self._MARK.search(haystack):  # then [3] is no citation, but a list of one
+        if not trace.documents and "[1]" not in haystack and "【1" not in haystack:  # then [3] is just a list of one
             cited = [c for c in cited if not c.isdecimal()]
             if not cited:
                 return skip("the answer cites nothing")
@@ -160,33 +159,34 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
     def grade(self, trace: Trace) -> Score:
         if not trace.answer:
             return _no_answer(trace)
-        claimed = _values(_CODE.sub(" ", trace.answer), answer=True)
+        claimed = _claimed(_without_code(trace.answer))
         total = len(claimed.numbers) + len(claimed.dates) + len(claimed.ids)
         if not total:
             return skip("the answer has no amounts, dates or ids")
         given = _given(trace)
         if not given.tools:
             return skip("no tool results or documents to compare with")
-        known = _merge(_values(text) for text in given.texts)
-        haystack: str | None = None
+        haystack = "\n".join(given.texts)
         missing: list[str] = []
         derived: list[str] = []
-        numbers = sorted(known.values)
-        sums: set[float] | None = None
-        for shown, value, places, percent in claimed.numbers:
-            if _near(numbers, value, places) or (percent and _near(numbers, value / 100, places + 2)):
-                continue
-            if sums is None:
-                sums = _derivable(given.texts, numbers)
-            if round(value, 2) in sums:
-                continue
-            (derived if _possible(numbers, value) else missing).append(shown)
-        for shown, date in claimed.dates:
-            if not any(_same_date(date, other) for other in known.date_values):
-                missing.append(shown)
+        doubtful = [n for n in claimed.numbers if not _written(haystack, n)]
+        if doubtful:
+            numbers = sorted(_numbers(haystack))
+            sums = _derivable(given.texts, numbers)
+            for shown, value, places, percent in doubtful:
+                if _near(numbers, value, places) or (percent and _near(numbers, value / 100, places + 2)):
+                    continue
+                if round(value, 2) not in sums:
+                    (derived if _possible(numbers, value) else missing).append(shown)
+        unseen = [
+            (s, d) for s, d in claimed.dates if s not in haystack and "{:04}-{:02}-{:02}".format(*d) not in haystack
+        ]
+        if unseen:
+            known = {reading for match in _DATE.finditer(haystack) for reading in _readings(match)}
+            missing += [s for s, date in unseen if not any(_same_date(date, other) for other in known)]
+        folded = haystack.casefold() if claimed.ids else ""
         for token in claimed.ids:
-            haystack = haystack if haystack is not None else "\n".join(given.texts).casefold()
-            if token.casefold() not in haystack:
+            if token.casefold() not in folded:
                 missing.append(token)
         place: dict[str, Any] = {"span_id": trace.answer_span_id}
         where = [Evidence(trace.answer_span_id, "answer", m) for m in missing[:10]]
@@ -237,6 +237,10 @@ def _flat(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
+def _without_code(text: str) -> str:
+    return _CODE.sub(" ", text) if "`" in text else text
+
+
 # --- values in text -------------------------------------------------------------------------------------------------
 
 _MONTHS = {
@@ -260,9 +264,9 @@ _TIME = re.compile(
     r"(?<![\w:])T?\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?:\s?[ap]\.?m\b\.?|Z|[+-]\d{2}:?\d{2})?", re.IGNORECASE
 )
 _CLOCK = re.compile(r"(?<![\w.:$])\d{1,2}\s?[ap]\.?m\b", re.IGNORECASE)
-_ID = re.compile(
-    r"(?<![\w/.@-])(?=[A-Za-z0-9_-]{0,63}\d)(?=[A-Za-z0-9_-]{0,63}[A-Za-z])[A-Za-z0-9][A-Za-z0-9_-]{4,63}(?![\w/@-])"
-)
+_DIGIT = re.compile("[0-9]")
+_WORD = re.compile(r"(?<![\w/.@-])[A-Za-z0-9][A-Za-z0-9_-]{4,63}(?![\w/@-])")
+_ID = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z]).*")
 _UNITS = re.compile(
     r"\d+(?:st|nd|rd|th|s|k|m|b|x|h|d|kg|km|mb|gb|tb|ms|min|mins|hrs?|usd|eur|gbp|[a-z]{1,12}|-[a-z]{1,20})",
     re.IGNORECASE,
@@ -276,31 +280,29 @@ _Number = tuple[str, float, int, bool]
 
 
 @dataclass(frozen=True, slots=True)
-class _Values:
+class _Claimed:
     numbers: tuple[_Number, ...]
     """As shown, value, decimal places, whether a percentage."""
     dates: tuple[tuple[str, _Date], ...]
     """As shown; year (0 if unsaid), month, day."""
-    ids: tuple[str, ...] = ()
-    values: frozenset[float] = frozenset()
-    date_values: frozenset[_Date] = frozenset()
+    ids: tuple[str, ...]
 
 
-def _values(text: str, *, answer: bool = False) -> _Values:
-    return _answer_values(text) if answer else _evidence_values(text)
-
-
-def _answer_values(text: str) -> _Values:
-    text = _URL.sub(" ", text)
-    text = _LIST_MARK.sub("\n", text)
+def _claimed(text: str) -> _Claimed:
+    if not _DIGIT.search(text):
+        return _Claimed((), (), ())
+    text = _LIST_MARK.sub("\n", _URL.sub(" ", text) if "://" in text else text)
     dates: list[tuple[str, _Date]] = []
     for match in _DATE.finditer(text):
         readings = list(_readings(match))
         if len(readings) == 1:  # 04/05/2024 can be read two ways: not judged
             dates.append((match[0].strip(), readings[0]))
-    text = _CLOCK.sub(" ", _TIME.sub(" ", _DATE.sub(" ", text)))
-    ids = tuple(dict.fromkeys(m[0] for m in _ID.finditer(text) if not _UNITS.fullmatch(m[0])))
-    text = _ID.sub(" ", text)
+    text = _DATE.sub(" ", text) if dates else text
+    text = _CLOCK.sub(" ", _TIME.sub(" ", text) if ":" in text else text)
+    words = {m[0] for m in _WORD.finditer(text) if not (m[0].isalpha() or m[0].isdecimal())}
+    ids = tuple(sorted(w for w in words if _ID.fullmatch(w) and not _UNITS.fullmatch(w)))
+    for token in ids:
+        text = text.replace(token, " ")
     numbers = []
     for match in _NUMBER.finditer(text):
         parsed = list(_parse(match[2]))
@@ -312,13 +314,29 @@ def _answer_values(text: str) -> _Values:
         if value <= _SMALL and places == 0 and not percent and not money:
             continue
         numbers.append((match[0].strip(), value, places, percent))
-    return _Values(tuple(dict.fromkeys(numbers)), tuple(dict.fromkeys(dates)), ids)
+    return _Claimed(tuple(dict.fromkeys(numbers)), tuple(dict.fromkeys(dates)), ids)
 
 
-@lru_cache(maxsize=4096)
-def _evidence_values(text: str) -> _Values:
-    """Every value a text may be read to hold. Evidence repeats (policies, catalogues), so it is read once."""
-    dates = {reading for match in _DATE.finditer(text) for reading in _readings(match)} if _dated(text) else set()
+def _written(haystack: str, number: _Number) -> bool:
+    """Whether the number stands in the text in a usual form; a miss proves nothing."""
+    _, value, places, _ = number
+    plain = f"{value:.{places}f}"
+    forms = {plain, f"{value:,.{places}f}"}
+    if places:
+        forms.add(plain.rstrip("0").rstrip("."))
+    for form in forms:
+        at = haystack.find(form)
+        while at >= 0:
+            before = haystack[at - 1] if at else " "
+            after = haystack[at + len(form)] if at + len(form) < len(haystack) else " "
+            if not (before.isdecimal() or after.isdecimal() or before in ".,"):
+                return True
+            at = haystack.find(form, at + 1)
+    return False
+
+
+def _numbers(text: str) -> set[float]:
+    """Every number a text may be read to hold."""
     values: set[float] = set()
     for match in _LOOSE_NUMBER.finditer(text):
         raw = match[0]
@@ -326,30 +344,13 @@ def _evidence_values(text: str) -> _Values:
             if len(raw) < 19:
                 values.add(float(raw))
             continue
-        for value, _ in _parse(raw):
-            values.add(value)
+        values.update(value for value, _ in _parse(raw))
         if len(values) > _MAX_NUMBERS:
             break
-    return _Values((), (), (), frozenset(values), frozenset(dates))
+    return values
 
 
 _LOOSE_NUMBER = re.compile(r"\d+(?:[.,'’]\d+)*")
-_DATE_HINT = re.compile(
-    r"[12]\d{3}[-/]\d|\d[/.]\d{1,2}[/.]\d|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)", re.IGNORECASE
-)
-
-
-def _dated(text: str) -> bool:
-    return _DATE_HINT.search(text) is not None
-
-
-def _merge(items: Iterable[_Values]) -> _Values:
-    values: set[float] = set()
-    dates: set[_Date] = set()
-    for item in items:
-        values |= item.values
-        dates |= item.date_values
-    return _Values((), (), (), frozenset(values), frozenset(dates))
 
 
 def _parse(raw: str) -> Iterator[tuple[float, int]]:
