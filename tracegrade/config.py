@@ -61,6 +61,8 @@ class Config(_Section):
     gate: Listener = Listener(port=8080)
     """The gate's REST interface."""
     grading: Grading = Grading()
+    policies: tuple[Path, ...] = ()
+    """Release policies the gate knows by name; a request may also carry its own."""
 
     @property
     def collector_settings(self) -> CollectorSettings:

@@ -18,8 +18,10 @@ from fastapi import FastAPI
 
 from collector.service import Collector
 from gate.api import create_app
+from gate.policy import load_policy
 from gate.service import GateService
-from graders import Grader, grader_types, load_graders, load_policy
+from graders import Grader, grader_types, load_graders
+from graders import load_policy as load_approval_policy
 from graders.worker import Worker
 from store.client import Dsn, connect
 from tracegrade.config import Config, Grading, Listener
@@ -32,7 +34,7 @@ def configured_graders(grading: Grading) -> tuple[Grader, ...]:
     """Every grader there is, with the options the configuration gives. Raises `ConfigError` with every problem."""
     spec = {name: dict(grading.graders.get(name, {})) for name in (*grader_types(), *grading.graders)}
     if grading.approval_policy is not None:
-        spec["approval/boundary"]["policy"] = load_policy(grading.approval_policy)
+        spec["approval/boundary"]["policy"] = load_approval_policy(grading.approval_policy)
     return load_graders(spec)
 
 
@@ -65,6 +67,7 @@ async def _serve_app(app: FastAPI, listener: Listener, stack: AsyncExitStack) ->
 async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
     """Run until SIGINT or SIGTERM. `ready` is told where everything listens, once it does."""
     graders = configured_graders(config.grading)
+    policies = {policy.name: policy for policy in (load_policy(path, grader_types()) for path in config.policies)}
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -73,7 +76,8 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
     async with AsyncExitStack() as stack:
         store = stack.enter_context(connect(config.dsn))
         store.apply_schema(config.retention_days)
-        gate_port = await _serve_app(create_app(GateService(store)), config.gate, stack)
+        gate = GateService(store, grader_types(), policies)
+        gate_port = await _serve_app(create_app(gate), config.gate, stack)
 
         clickhouse = ""
         dsn = Dsn.parse(config.dsn)
@@ -90,8 +94,8 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
         worker = Worker(
             store,
             graders,
-            grace_seconds=config.grading.grace_seconds,
-            idle_seconds=config.grading.idle_seconds,
+            grace_ms=round(config.grading.grace_seconds * 1000),
+            idle_ms=round(config.grading.idle_seconds * 1000),
         )
         grading_stops = threading.Event()
         grading = asyncio.create_task(asyncio.to_thread(worker.run_forever, grading_stops))

@@ -1,0 +1,288 @@
+"""The `tracegrade` command.
+
+Promises: exit code 2 for a usage or configuration error, with every problem named; whatever prints a table prints JSON with
+`--json`. Commands reach the store through the server that has it open, if there is one (`tracegrade.running`). What the
+commands do lives in the packages they call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from gate.evidence import ArmSelector
+from store import StoreError
+from store.client import Dsn, Store, connect
+from store.yamlfile import ConfigError
+from tracegrade.config import Config, load_config
+from tracegrade.remote import ask_gate
+from tracegrade.running import Addresses, find
+
+USAGE, INFRASTRUCTURE = 2, 4
+_T = TypeVar("_T")
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Say what went wrong and leave."""
+    err.print(f"[red]error:[/red] {escape(message)}", highlight=False)
+    sys.exit(code)
+
+
+def guarded(call: Callable[[], _T]) -> _T:
+    """Turn the failures a user can cause or meet into a message and an exit code."""
+    try:
+        return call()
+    except ConfigError as error:
+        for problem in error.problems:
+            err.print(f"[red]error:[/red] {escape(str(problem))}", highlight=False)
+        sys.exit(USAGE)
+    except ValueError as error:
+        fail(str(error), USAGE)
+    except StoreError as error:
+        fail(str(error), INFRASTRUCTURE)
+
+
+def configured(path: Path | None) -> Config:
+    return guarded(lambda: load_config(path))
+
+
+config_option = click.option(
+    "--config", "config_path", type=click.Path(path_type=Path, dir_okay=False), help="Configuration file (YAML)."
+)
+
+
+def open_store(config: Config) -> Store:
+    """The configured store; through the running server if that has it open."""
+    running = find(config.data_dir) if config.store is None else None
+    dsn = Dsn.parse(config.dsn)
+    if running and running.clickhouse:
+        return connect(f"clickhouse://{running.clickhouse}/{dsn.database}", create=False)
+    return connect(dsn)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tracegrade")
+def cli() -> None:
+    """Receives agent traces over OTLP, grades every span, and answers whether a candidate may be promoted."""
+
+
+@cli.command()
+@config_option
+def serve(config_path: Path | None) -> None:
+    """Run everything in one process: OTLP receiver, store, graders, gate."""
+    from tracegrade.serve import serve as run
+
+    config = configured(config_path)
+
+    def ready(addresses: Addresses) -> None:
+        rows = {
+            "OTLP/gRPC": addresses.otlp_grpc,
+            "OTLP/HTTP": f"http://{addresses.otlp_http}",
+            "gate": f"http://{addresses.gate}/openapi.json",
+        }
+        if addresses.clickhouse:
+            rows["ClickHouse, read-only"] = f"http://{addresses.clickhouse}/?database={Dsn.parse(config.dsn).database}"
+        for name, address in rows.items():
+            out.print(f"  {name:22} {address}", highlight=False)
+        out.print("ready; stop with Ctrl-C", highlight=False)
+
+    guarded(lambda: asyncio.run(run(config, ready)))
+
+
+@cli.command()
+@click.option(
+    "--path", type=click.Path(path_type=Path, file_okay=False), required=True, help="Directory of the database."
+)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=click.IntRange(0, 65535), default=8123, show_default=True)
+@click.option("--token", default="", envvar="TRACEGRADE_CLICKHOUSE_TOKEN", help="Password clients must send.")
+@click.option("--read-only", is_flag=True, help="Refuse whatever would change anything.")
+def clickhouse(path: Path, host: str, port: int, token: str, read_only: bool) -> None:
+    """Serve an embedded database over ClickHouse's HTTP interface, for several processes on one machine."""
+    if host not in ("127.0.0.1", "::1", "localhost") and not token:
+        fail(f"--host {host} opens the database to the network; give --token as well, or listen on 127.0.0.1", USAGE)
+
+    def start() -> None:
+        try:
+            from store.http import run
+        except ImportError as error:
+            raise ValueError("the embedded engine is not installed; run pip install 'tracegrade[embedded]'") from error
+        path.mkdir(parents=True, exist_ok=True)
+        run(
+            path,
+            host=host,
+            port=port,
+            readonly=read_only,
+            token=token,
+            ready=lambda address: out.print(f"ClickHouse HTTP interface at {address}", highlight=False),
+        )
+
+    guarded(start)
+
+
+@cli.group()
+def schema() -> None:
+    """The tables tracegrade keeps."""
+
+
+@schema.command("apply")
+@config_option
+def schema_apply(config_path: Path | None) -> None:
+    """Bring the store's tables up to date."""
+    config = configured(config_path)
+
+    def apply() -> list[str]:
+        with connect(config.dsn) as store:
+            return store.apply_schema(config.retention_days)
+
+    done = guarded(apply)
+    out.print("applied: " + ", ".join(done) if done else "up to date", highlight=False)
+
+
+@schema.command("print")
+@config_option
+def schema_print(config_path: Path | None) -> None:
+    """Print the statements instead of running them."""
+    from store.schema import render
+
+    click.echo(render(configured(config_path).retention_days), nl=False)
+
+
+@cli.command()
+@click.argument("query")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option("--csv", "as_csv", is_flag=True, help="CSV with a header.")
+@click.option("--store", "dsn", help="Another store: chdb:///path or clickhouse://user:password@host:8123/database.")
+@config_option
+def sql(query: str, as_json: bool, as_csv: bool, dsn: str | None, config_path: Path | None) -> None:
+    """Query traces, grades and decisions in SQL."""
+    if as_json and as_csv:
+        fail("--json and --csv exclude each other; choose one", USAGE)
+    config = configured(config_path)
+
+    def run() -> tuple[bytes, list[str], list[tuple[Any, ...]]]:
+        with connect(dsn, create=False) if dsn else open_store(config) as store:
+            if as_json or as_csv:
+                return store.raw(query, "JSONEachRow" if as_json else "CSVWithNames"), [], []
+            columns, rows = store.table(query)
+            return b"", columns, rows
+
+    raw, columns, rows = guarded(run)
+    if as_json or as_csv:
+        sys.stdout.buffer.write(raw)
+        return
+    table = Table(*(escape(_printable(name)) for name in columns), show_edge=False)
+    for row in rows:
+        # What telemetry says is shown as text: no markup, no control characters.
+        table.add_row(*(Text(_printable(value)) for value in row))
+    out.print(table)
+    err.print(f"{len(rows)} rows" if len(rows) != 1 else "1 row", highlight=False)
+
+
+def _printable(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    return "".join(c if c == "\n" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+class Arm(click.ParamType):
+    """`version=1.2.0` or `run=nightly-17`, with `@service` behind it to take only that service's traces."""
+
+    name = "version=V|run=ID[@SERVICE]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ArmSelector:
+        kind, equals, rest = str(value).partition("=")
+        name, _, service = rest.partition("@")
+        if kind not in ("version", "run") or not equals or not name:
+            self.fail(f"{value!r} names no traces; write version=1.2.0 or run=nightly-17", param, ctx)
+        try:
+            return ArmSelector.model_validate({"kind": kind, "value": name, "service": service})
+        except ValidationError as error:
+            self.fail(f"{value!r}: {error.errors()[0]['msg']}", param, ctx)
+
+
+@cli.command()
+@click.option("--suite", "suite_file", type=click.Path(path_type=Path), required=True, help="Suite file (YAML).")
+@click.option("--policy", "policy_file", type=click.Path(path_type=Path), required=True, help="Policy file (YAML).")
+@click.option("--baseline", type=Arm(), required=True, help="What runs today.")
+@click.option("--candidate", type=Arm(), required=True, help="What shall replace it.")
+@click.option("--server", metavar="URL", help="A gate elsewhere, e.g. http://127.0.0.1:8080.")
+@click.option("--json", "as_json", is_flag=True, help="Print the decision document.")
+@config_option
+def decide(
+    suite_file: Path,
+    policy_file: Path,
+    baseline: ArmSelector,
+    candidate: ArmSelector,
+    server: str | None,
+    as_json: bool,
+    config_path: Path | None,
+) -> None:
+    """May the candidate replace the baseline?
+
+    Exits with 0 to promote, 1 when it is blocked, 3 to hold, 2 for a usage or policy error, 4 when the evidence or the
+    infrastructure cannot be trusted.
+    """
+    from gate.document import read_decision
+    from gate.policy import load_policy
+    from gate.report import render
+    from gate.service import EvaluationRequest, GateService
+    from gate.suite import load_suite
+    from graders import grader_types
+
+    config = configured(config_path)
+
+    def run() -> dict[str, Any]:
+        policy = load_policy(policy_file, grader_types())
+        suite = load_suite(suite_file)
+        request = EvaluationRequest(
+            suite=suite.name, suite_digest=suite.digest, policy=policy, baseline=baseline, candidate=candidate
+        )
+        running = find(config.data_dir) if config.store is None else None
+        url = server or (f"http://{running.gate}" if running else None)
+        if url is not None:
+            return ask_gate(url, suite_file.read_bytes(), request)
+        with connect(config.dsn) as store:
+            store.apply_schema(config.retention_days)
+            service = GateService(store, grader_types())
+            service.keep_suite(suite)
+            return service.evaluate(request).document
+
+    document = guarded(run)
+    if as_json:
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        render(read_decision(document), out)
+    sys.exit(document["exitCode"])
+
+
+@cli.command()
+@click.option("--keep", is_flag=True, help="Leave everything running afterwards.")
+def demo(keep: bool) -> None:
+    """Run the main job end to end, offline: agent, traces, grades, decisions."""
+    from tracegrade.demo import DemoFailed, run
+
+    try:
+        run(out, keep=keep)
+    except (DemoFailed, StoreError) as error:
+        fail(str(error), INFRASTRUCTURE)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def main() -> None:
+    """The console script."""
+    cli()

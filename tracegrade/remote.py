@@ -1,0 +1,49 @@
+"""Asks a running gate for a decision over its REST interface."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import urllib3
+
+from gate.service import EvaluationRequest
+from store import Permanent, Retryable
+
+_WAIT_SECONDS = 30
+
+
+def ask_gate(url: str, suite: bytes, request: EvaluationRequest) -> dict[str, Any]:
+    """Keep the suite, start the evaluation, wait for its decision document.
+
+    Raises `Retryable` if the gate cannot be reached, ValueError with its words if it refuses the request.
+    """
+    with urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=_WAIT_SECONDS + 30)) as pool:
+        _call(pool, "PUT", f"{url}/v1/suites", suite)
+        started = _call(pool, "POST", f"{url}/v1/evaluations", request.model_dump_json().encode())
+        while True:
+            answer = _call(pool, "GET", f"{url}/v1/evaluations/{started['id']}?wait={_WAIT_SECONDS}")
+            if answer["state"] == "succeeded":
+                decision: dict[str, Any] = answer["decision"]
+                return decision
+            if answer["state"] not in ("queued", "running"):
+                raise Permanent(f"the evaluation {answer['state']}: {_told(answer.get('problem', {}))}")
+
+
+def _call(pool: urllib3.PoolManager, method: str, url: str, body: bytes | None = None) -> dict[str, Any]:
+    try:
+        response = pool.request(method, url, body=body, headers={"Content-Type": "application/json"})
+        answer: dict[str, Any] = json.loads(response.data)
+    except urllib3.exceptions.HTTPError as error:
+        raise Retryable(f"the gate at {url} cannot be reached: {error}") from error
+    except ValueError as error:
+        raise Permanent(f"{url} answered with something that is no JSON; is it a tracegrade gate?") from error
+    if response.status >= 500:
+        raise Retryable(f"the gate at {url} answered {response.status}: {_told(answer)}")
+    if response.status >= 400:
+        raise ValueError(_told(answer))
+    return answer
+
+
+def _told(problem: dict[str, Any]) -> str:
+    return "\n".join([str(problem.get("detail", problem)), *(str(e.get("detail")) for e in problem.get("errors", []))])
