@@ -1,0 +1,102 @@
+"""One process under measurement: the engine behind HTTP, the collector, or both in one. Driven line by line on stdin.
+
+    host.py engine DIRECTORY DATABASE
+    host.py collector BUFFER_DIRECTORY DSN
+
+Prints one JSON object when ready, then one for each line it reads: `cost` (CPU and memory), `count TABLE` (rows),
+`settle` (once no merges run), `plain` (drop the views behind otel_traces). Ends with stdin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import machine
+
+from collector.service import Collector
+from collector.settings import CollectorSettings
+from store.client import Store, connect
+
+
+def _answer(store: Store, line: str) -> Any:
+    match line.split():
+        case ["cost"]:
+            return {
+                "cpu": machine.cpu_seconds(os.getpid()),
+                "collector": machine.collector_seconds(),
+                "rss": machine.peak_rss_mb(os.getpid()),
+            }
+        case ["count", table]:
+            return store.query(f"SELECT count() AS n FROM {table}")[0]["n"]
+        case ["settle"]:
+            quiet = 0
+            while quiet < 5:
+                quiet = 0 if store.query("SELECT count() AS n FROM system.merges")[0]["n"] else quiet + 1
+                time.sleep(0.1)
+            return True
+        case ["plain"]:
+            views = store.query(
+                "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'MaterializedView'"
+                " AND create_table_query NOT LIKE '%FROM %otlp_%'"
+            )
+            for view in views:
+                store.command(f"DROP VIEW {view['name']}")
+            return [view["name"] for view in views]
+    raise ValueError(f"unknown command {line!r}")
+
+
+def _serve(store: Store, ready: dict[str, Any]) -> None:
+    print(json.dumps(ready), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(_answer(store, line)), flush=True)
+
+
+def _engine(directory: str, database: str) -> None:
+    # Not at the top: a collector in front of a server must not pay for the engine.
+    from store.http import EngineServer
+
+    with EngineServer(directory, database=database, readonly=False) as server, connect(f"chdb://{directory}") as store:
+        store.command(f"CREATE DATABASE IF NOT EXISTS {database}")
+        with connect(f"http://127.0.0.1:{server.port}/{database}") as over_http:
+            over_http.apply_schema()
+            _serve(over_http, {"port": server.port})
+
+
+async def _collector(buffer: str, dsn: str) -> None:
+    with connect(dsn) as store:
+        store.apply_schema()
+        collector = Collector(CollectorSettings(buffer_dir=Path(buffer), grpc_port=0, http_port=0), store)
+        await collector.start()
+        try:
+            ready = {"grpc": collector.grpc_port, "http": collector.http_port}
+            # On a daemon thread, because reading stdin cannot be interrupted.
+            done = asyncio.Event()
+            loop = asyncio.get_running_loop()
+
+            def drive() -> None:
+                try:
+                    _serve(store, ready)
+                finally:
+                    loop.call_soon_threadsafe(done.set)
+
+            threading.Thread(target=drive, name="drive", daemon=True).start()
+            await done.wait()
+        finally:
+            await collector.stop(5)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["engine", directory, database]:
+            _engine(directory, database)
+        case ["collector", buffer, dsn]:
+            asyncio.run(_collector(buffer, dsn))
+        case _:
+            sys.exit(__doc__)
