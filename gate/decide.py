@@ -419,7 +419,7 @@ def _health_of_arms(policy: GatePolicy, evidence: Evidence) -> list[HealthNote]:
     total, design = len(evidence.cases), policy.design
     arms = (("baseline", evidence.baseline), ("candidate", evidence.candidate))
     if policy.pins.suite and policy.pins.suite != evidence.suite_digest:
-        message = f"the policy is pinned to suite {policy.pins.suite[:12]}, this is {evidence.suite_digest[:12]}"
+        message = f"the policy is pinned to suite {policy.pins.suite}, this is {evidence.suite_digest}"
         notes.append(HealthNote("suite", True, message))
     if evidence.shared_traces:
         message = f"{evidence.shared_traces} traces belong to both arms; select arms that exclude each other"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import StrEnum
 from typing import Any
 
-from gate import canonical
+from store.cases import canonical, digest_of
 
 
 class Status(StrEnum):
@@ -210,7 +210,7 @@ class Decision:
             replace(change, failures=tuple(replace(case, offences=()) for case in change.failures))
             for change in self.changes
         )
-        return canonical.digest(_plain(replace(self, changes=bare)))
+        return digest_of(canonical(_plain(replace(self, changes=bare))))
 
     @property
     def exit_code(self) -> int:
@@ -262,7 +262,7 @@ class Decision:
 def _plain(value: Any) -> Any:
     """JSON values; field names in camelCase, floats at six decimals so that no digest hangs on the last bit."""
     if is_dataclass(value):
-        return {_camel(f.name): _plain(getattr(value, f.name)) for f in fields(value)}
+        return {camel(f.name): _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, tuple | list):
@@ -274,6 +274,6 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _camel(name: str) -> str:
+def camel(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(part.capitalize() for part in rest)

@@ -95,7 +95,7 @@ class Verdicts:
     scores: Sequence[float] = ()
     """NaN where there is none; empty when no run has one."""
     case_digests: Sequence[str] = ()
-    """Digest of the case each verdict was made against."""
+    """Digest of the case each verdict was made against; empty text where the grader did not look at it."""
     versions: frozenset[str] = frozenset()
     configs: frozenset[str] = frozenset()
 
@@ -271,7 +271,8 @@ def _column(
     skipped, unknown, broken = _zeros(size), _zeros(size), _zeros(size)
     out_of_range = stale = count = 0
     scores = verdicts.scores if measure == "score" and verdicts.scores else None
-    dated = verdicts.case_digests
+    # A grader that never looks at the case writes no digest; one that does and wrote none did not know the case.
+    dated = verdicts.case_digests if any(verdicts.case_digests) else ()
     for position, (trace_id, outcome) in enumerate(zip(verdicts.trace_ids, verdicts.outcomes, strict=True)):
         i = home.get(trace_id, -1)
         if i < 0:
@@ -373,7 +374,7 @@ def _digest(suite: Suite, baseline: Arm, candidate: Arm) -> str:
             sha.update(f"\n{key!r} {notes!r} {column.stale} {column.out_of_range}\n".encode())
             sha.update(_portable(column.values))
             sha.update(_portable(column.runs))
-    return sha.hexdigest()
+    return f"sha256:{sha.hexdigest()}"
 
 
 def _portable(values: array[Any]) -> bytes:
@@ -396,6 +397,13 @@ class Queries(Protocol):
 def read(store: Queries, suite: Suite, policy: GatePolicy, baseline: ArmSelector, candidate: ArmSelector) -> Evidence:
     """The evidence as it stands in the store now."""
     return build(suite, policy, _read_arm(store, suite, policy, baseline), _read_arm(store, suite, policy, candidate))
+
+
+def pending(store: Queries, suite: Suite, selector: ArmSelector) -> int:
+    """How many traces of the arm the graders have not finished."""
+    arm = {"suite": suite.name, "kind": selector.kind, "value": selector.value, "service": selector.service}
+    (row,) = store.query(_sql("pending"), dict(arm))
+    return int(row["Pending"])
 
 
 def _read_arm(

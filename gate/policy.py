@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from gate import stats
-from gate.canonical import digest
 from gate.suite import Name, Suite, Text
+from store.cases import canonical, digest_of
 from store.yamlfile import ConfigError, Problem, load_yaml, parse_yaml
 
 Mode = Literal["non_inferiority", "deterioration", "superiority", "floor", "ceiling", "zero_tolerance", "must_pass"]
@@ -196,7 +196,7 @@ class GatePolicy(_Model):
     @property
     def digest(self) -> str:
         """SHA-256 of everything the policy says."""
-        return digest(self.model_dump(mode="json"))
+        return digest_of(canonical(self.model_dump(mode="json")))
 
     @property
     def graders(self) -> tuple[str, ...]:

@@ -48,8 +48,9 @@ def render(decision: Decision, console: Console) -> None:
     for note in decision.health:
         _line(console, f"{'broken' if note.broken else 'note'}: {note.message}", "bold red" if note.broken else "dim")
     policy, suite = decision.policy, decision.suite
-    _line(console, f"policy {policy.name} {policy.version} {policy.digest[:12]}, suite {suite.digest[:12]}", "dim")
-    _line(console, f"evidence {decision.evidence_digest[:12]}, decision {decision.digest[:12]}", "dim")
+    made_from = f"policy {policy.name} {policy.version} {_short(policy.digest)}, suite {_short(suite.digest)}"
+    result = f"evidence {_short(decision.evidence_digest)}, decision {_short(decision.digest)}"
+    _line(console, f"{made_from}, {result}", "dim")
 
 
 def printable(text: str, limit: int = 300) -> str:
@@ -117,6 +118,10 @@ def _changes(console: Console, change: GraderChanges) -> None:
     hidden = len(change.failures) - MAX_FAILURES
     if hidden > 0:
         _line(console, f"  and {hidden} more; --json lists them", "dim")
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:12]
 
 
 def _share(value: float | None) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from importlib.resources import files
 from typing import Any, Literal, Protocol
@@ -19,14 +20,17 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from gate import evidence
-from gate.canonical import canonical_json, digest
 from gate.decide import decide
 from gate.decision import Decision
 from gate.evidence import ArmSelector
 from gate.policy import GatePolicy, validate, validate_for
 from gate.suite import Name, Suite, parse_suite
+from store.cases import canonical, digest_of
 from store.types import Case
 from store.yamlfile import ConfigError, Problem
+
+SETTLE_SECONDS = 60.0
+"""How long an evaluation waits for graders that are still at work on its traces."""
 
 
 class GateStore(Protocol):
@@ -36,7 +40,7 @@ class GateStore(Protocol):
 
     def insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
 
-    def save_suite(self, name: str, digest: str, document: str, cases: Iterable[tuple[Case, str]]) -> None: ...
+    def save_suite(self, name: str, digest: str, document: str, cases: Iterable[Case]) -> None: ...
 
 
 class NotFound(Exception):
@@ -106,15 +110,14 @@ class GateService:
     # --- suites ---
 
     def save_suite(self, content: bytes | str, name: str = "<suite>") -> Suite:
-        """Check and keep a suite; keeping the same version twice changes nothing. Raises `ConfigError`."""
+        """Check and keep a suite; keeping the newest version again changes nothing. Raises `ConfigError`."""
         suite = parse_suite(content, name)
         self.keep_suite(suite)
         return suite
 
     def keep_suite(self, suite: Suite) -> None:
         """Keep a suite that is already checked."""
-        documents = ((case, canonical_json(asdict(case))) for case in suite.cases)
-        self._store.save_suite(suite.name, suite.digest, suite.document, documents)
+        self._store.save_suite(suite.name, suite.digest, suite.document, suite.cases)
 
     def suite(self, name: str, suite_digest: str = "") -> Suite:
         """A stored suite. Raises `NotFound`."""
@@ -153,11 +156,22 @@ class GateService:
         """Decide as planned, and store the decision under this id."""
         request = plan.request
         as_of = request.as_of or self._clock().date()
+        self._settle(plan)
         found = evidence.read(self._store, plan.suite, plan.policy, request.baseline, request.candidate)
         decision = decide(plan.policy, found, as_of.isoformat(), request.stage)
         graders = [change.grader for change in decision.changes]
         decision = decision.with_offences(evidence.read_offences(self._store, graders, decision.offending_traces()))
         return self._keep(decision, plan, decision_id)
+
+    def _settle(self, plan: Plan) -> None:
+        """Give the graders time to finish both arms; what is not graded by then, the decision says."""
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while any(
+            evidence.pending(self._store, plan.suite, arm) for arm in (plan.request.baseline, plan.request.candidate)
+        ):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.2)
 
     def _keep(self, decision: Decision, plan: Plan, decision_id: str) -> StoredDecision:
         with self._lock:
@@ -172,7 +186,7 @@ class GateService:
                 **decision.to_json(),
                 "policyDocument": plan.policy.model_dump(mode="json"),
             }
-            text = canonical_json(document)
+            text = canonical(document).decode()
             self._store.insert(
                 "decisions",
                 [
@@ -236,7 +250,7 @@ class GateService:
 
 
 def _link(previous: str, document: str) -> str:
-    return digest([previous, document])
+    return digest_of(canonical([previous, document]))
 
 
 def _sql(name: str) -> str:

@@ -14,7 +14,7 @@ digest depends on what the cases say, not on formatting or order. Storing suites
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -29,7 +29,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gate.canonical import canonical_json, digest
+from store.cases import canonical, case_document, digest_of
 from store.types import Case, Expectations, ExpectedCall
 from store.yamlfile import ConfigError, Problem, load_yaml, parse_yaml
 
@@ -87,7 +87,8 @@ class CaseModel(_Model):
         )
         fields: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
         fields |= {"tags": tuple(sorted(set(self.tags))), "expect": expect}
-        return Case(**fields, digest=case_digest(Case(**fields)))
+        case = Case(**fields)
+        return replace(case, digest=digest_of(case_document(case).encode()))
 
 
 class SuiteModel(_Model):
@@ -179,20 +180,14 @@ def _checked(model: SuiteModel, file: str) -> Suite:
         tier=model.tier,
         cases=cases,
         digest=suite_digest(model.name, model.version, model.tier, cases),
-        document=canonical_json(model.model_dump(mode="json", exclude_defaults=True)),
+        document=canonical(model.model_dump(mode="json", exclude_defaults=True)).decode(),
     )
-
-
-def case_digest(case: Case) -> str:
-    """SHA-256 of everything a case says, its digest apart."""
-    fields = asdict(case)
-    del fields["digest"]
-    return digest(fields)
 
 
 def suite_digest(name: str, version: str, tier: str, cases: tuple[Case, ...]) -> str:
     """SHA-256 of a suite; the order of its cases does not matter."""
-    return digest({"name": name, "version": version, "tier": tier, "cases": {case.id: case.digest for case in cases}})
+    fields = {"name": name, "version": version, "tier": tier, "cases": {case.id: case.digest for case in cases}}
+    return digest_of(canonical(fields))
 
 
 def _calls(models: list[CallModel]) -> tuple[ExpectedCall, ...]:
