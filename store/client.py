@@ -180,6 +180,11 @@ class Store:
         names = result.column_names
         return [dict(zip(names, row, strict=True)) for row in result.result_rows]
 
+    def table(self, sql: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Column names and rows."""
+        result = _guard(lambda: self._client().query(sql))
+        return list(result.column_names), [tuple(row) for row in result.result_rows]
+
     def raw(self, sql: str, fmt: str, parameters: dict[str, Any] | None = None) -> bytes:
         """The answer as ClickHouse formats it."""
         return bytes(_guard(lambda: self._client().raw_query(sql, parameters=parameters, fmt=fmt)))
@@ -208,9 +213,7 @@ class Store:
         """
         table, message = _FRONT[signal]
         settings = {
-            "format_schema_source": "string",
-            "format_schema": schema.otlp_proto(),
-            "format_schema_message_name": message,
+            **self._wire_schema(message),
             "input_format_protobuf_oneof_presence": 1,
             "insert_deduplication_token": segment_id,
             "deduplicate_blocks_in_dependent_materialized_views": 1,
@@ -222,6 +225,17 @@ class Store:
         }
         with path.open("rb") as file:
             _guard(lambda: self._client().raw_insert(table, insert_block=file, fmt="Protobuf", settings=settings))
+
+    def _wire_schema(self, message: str) -> dict[str, str]:
+        # A server gets the schema with the insert. The embedded engine would write such a schema to a cache below the working
+        # directory, which may not be writable; it may read a file of its own process instead.
+        if self.dsn.embedded:
+            return {"format_schema": f"{schema.OTLP_PROTO}:{message}"}
+        return {
+            "format_schema_source": "string",
+            "format_schema": schema.OTLP_PROTO.read_text("utf-8"),
+            "format_schema_message_name": message,
+        }
 
     # --- what the graders read and write ---
 

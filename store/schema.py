@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from importlib.resources import files
+from pathlib import Path
 from typing import Protocol
 
 from store.dialects import column_sql, mapping, quote
@@ -60,6 +61,10 @@ _ARM = (
 )
 
 
+OTLP_PROTO = Path(__file__).parent / "schema" / "otlp.proto"
+"""The wire schema ClickHouse decodes requests with."""
+
+
 class Database(Protocol):
     """What applying a schema needs of a database."""
 
@@ -69,7 +74,7 @@ class Database(Protocol):
 
 def _macros(retention_days: int) -> dict[str, Callable[[str], str]]:
     return {
-        "KeyValues": lambda _: f"Array(Tuple(key String, value {_ANY_VALUE}))",
+        "KeyValues": lambda _: f"Array(Tuple(key LowCardinality(String), value {_ANY_VALUE}))",
         "AnyValue": lambda _: _ANY_VALUE,
         "texts": lambda _: _TEXTS,
         "map": lambda values: (
@@ -87,11 +92,6 @@ def _macros(retention_days: int) -> dict[str, Callable[[str], str]]:
         "deduplicate": lambda _: _DEDUPLICATE,
         "retention_days": lambda _: str(retention_days),
     }
-
-
-def otlp_proto() -> str:
-    """The wire schema ClickHouse decodes requests with."""
-    return files("store").joinpath("schema/otlp.proto").read_text("utf-8")
 
 
 def migrations(retention_days: int = 90) -> Iterator[tuple[str, list[str]]]:

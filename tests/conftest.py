@@ -1,16 +1,13 @@
-"""Fixtures every part shares: one embedded engine for the whole run, a fresh database for each test that asks."""
+"""Fixtures every part shares: one embedded engine for the whole run, its tables empty for each test that asks."""
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from store.client import Dsn, Store, connect
-
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
@@ -19,11 +16,19 @@ def engine_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("engine")
 
 
-@pytest.fixture
-def store(engine_path: Path) -> Iterator[Store]:
-    """An empty store with its schema applied, in a database of its own."""
-    name = f"test_{next(_numbers)}"
-    with connect(Dsn(embedded=True, path=str(engine_path), database=name)) as opened:
+@pytest.fixture(scope="session")
+def _shared_store(engine_path: Path) -> Iterator[Store]:
+    with connect(Dsn(embedded=True, path=str(engine_path), database="tests")) as opened:
         opened.apply_schema()
         yield opened
-        opened.command(f"DROP DATABASE {name}")
+
+
+@pytest.fixture
+def store(_shared_store: Store) -> Store:
+    """A store with its schema applied and nothing in it."""
+    tables = _shared_store.query(
+        "SELECT name FROM system.tables WHERE database = currentDatabase() AND total_rows > 0 AND name != 'schema_migrations'"
+    )
+    for table in tables:
+        _shared_store.command(f"TRUNCATE TABLE {table['name']}")
+    return _shared_store

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -122,8 +123,11 @@ def clickhouse(path: Path, host: str, port: int, token: str, read_only: bool) ->
         except ImportError as error:
             raise ValueError("the embedded engine is not installed; run pip install 'tracegrade[embedded]'") from error
         path.mkdir(parents=True, exist_ok=True)
+        directory = path.resolve()
+        # The engine keeps wire schemas that come with an insert in a cache below the working directory.
+        os.chdir(directory)
         run(
-            path,
+            directory,
             host=host,
             port=port,
             readonly=read_only,
@@ -198,27 +202,26 @@ def _printable(value: Any) -> str:
     return "".join(c if c == "\n" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-class Arm(click.ParamType):
+def arm(_: click.Context, __: click.Parameter, value: str) -> ArmSelector:
     """`version=1.2.0` or `run=nightly-17`, with `@service` behind it to take only that service's traces."""
+    kind, equals, rest = value.partition("=")
+    name, _at, service = rest.partition("@")
+    if kind not in ("version", "run") or not equals or not name:
+        raise click.BadParameter(f"{value!r} names no traces; write version=1.2.0 or run=nightly-17")
+    try:
+        return ArmSelector.model_validate({"kind": kind, "value": name, "service": service})
+    except ValidationError as error:
+        raise click.BadParameter(f"{value!r}: {error.errors()[0]['msg']}") from error
 
-    name = "version=V|run=ID[@SERVICE]"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> ArmSelector:
-        kind, equals, rest = str(value).partition("=")
-        name, _, service = rest.partition("@")
-        if kind not in ("version", "run") or not equals or not name:
-            self.fail(f"{value!r} names no traces; write version=1.2.0 or run=nightly-17", param, ctx)
-        try:
-            return ArmSelector.model_validate({"kind": kind, "value": name, "service": service})
-        except ValidationError as error:
-            self.fail(f"{value!r}: {error.errors()[0]['msg']}", param, ctx)
+ARM: dict[str, Any] = {"callback": arm, "required": True, "metavar": "version=V|run=ID[@SERVICE]"}
 
 
 @cli.command()
 @click.option("--suite", "suite_file", type=click.Path(path_type=Path), required=True, help="Suite file (YAML).")
 @click.option("--policy", "policy_file", type=click.Path(path_type=Path), required=True, help="Policy file (YAML).")
-@click.option("--baseline", type=Arm(), required=True, help="What runs today.")
-@click.option("--candidate", type=Arm(), required=True, help="What shall replace it.")
+@click.option("--baseline", **ARM, help="What runs today.")
+@click.option("--candidate", **ARM, help="What shall replace it.")
 @click.option("--server", metavar="URL", help="A gate elsewhere, e.g. http://127.0.0.1:8080.")
 @click.option("--json", "as_json", is_flag=True, help="Print the decision document.")
 @config_option

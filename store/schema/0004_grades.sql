@@ -63,8 +63,8 @@ ENGINE = ${ReplacingMergeTree:GradedAt}
 ORDER BY TraceId
 TTL toDateTime(GradedAt) + INTERVAL ${retention_days} DAY;
 
--- The grades that count: those of the newest generation of each trace.
+-- The grades that count: those of the newest generation of each trace, unless its mark was taken back.
 CREATE VIEW IF NOT EXISTS grades_v AS
 SELECT g.*
 FROM grades AS g FINAL
-INNER JOIN (SELECT TraceId, Generation FROM graded_traces FINAL) AS m ON g.TraceId = m.TraceId AND g.Generation = m.Generation;
+INNER JOIN (SELECT TraceId, Generation FROM graded_traces FINAL WHERE LastIngested > toDateTime64(0, 3)) AS m ON g.TraceId = m.TraceId AND g.Generation = m.Generation;
