@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
 from typing import Final
 
 from collector.commit import GroupCommit, ShuttingDown
@@ -20,12 +19,13 @@ _INLINE_BYTES: Final = 2**20
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
 class Refusal(Exception):
     """The request ends here, with this outcome."""
 
-    outcome: Outcome
-    message: str
+    def __init__(self, outcome: Outcome, message: str) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+        self.message = message
 
 
 class Intake:

@@ -33,7 +33,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-KILLS = 7
+KILLS = 6
 BATCH = 20
 
 SERVER = """
@@ -48,7 +48,7 @@ async def main(directory):
         store.apply_schema()
         collector = Collector(
             CollectorSettings(
-                buffer_dir=directory / "buffer", grpc_port=0, http_port=0, segment_age_seconds=0.1, segment_bytes=20_000
+                buffer_dir=directory / "buffer", grpc_port=0, http_port=0, segment_age_seconds=0.4
             ),
             store,
         )
@@ -171,7 +171,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_sigkill(tmp_path: Path) -> N
     encoded = Encoded()
     clients: list[Client] = []
     for _ in range(KILLS):
-        delay = chance.choice([chance.uniform(0.0, 0.2), chance.uniform(0.2, 1.0)])
+        delay = chance.choice([chance.uniform(0.0, 0.3), chance.uniform(0.5, 1.5), chance.uniform(0.5, 1.5)])
         with server(tmp_path) as (process, http_port, grpc_port):
             by_http, by_grpc = Client(encoded), Client(encoded)
             clients += by_http, by_grpc
@@ -200,6 +200,6 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_sigkill(tmp_path: Path) -> N
     assert [name for name in acknowledged if name not in stored] == []
     assert {name: n for name, n in stored.items() if n != 1} == {}
     assert set(stored) <= sent
-    assert len(acknowledged) > 100 * KILLS / 7
+    assert len(acknowledged) > 100
     for signal in ("traces", "logs"):
         assert counts[signal]["buffered"] == counts[signal]["quarantined"] == 0

@@ -6,6 +6,7 @@ import errno
 import gzip
 import json
 import os
+import socket
 import threading
 import zlib
 from collections.abc import Callable
@@ -367,8 +368,6 @@ def test_grpc_answers_any_bytes(one_for_all: Any, signal: str, body: bytes) -> N
     "noise", [b"\0" * 100, b"GET / HTTP/9\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 200]
 )
 def test_noise_on_the_sockets_harms_nobody(start: Any, trace_request: Any, noise: bytes) -> None:
-    import socket
-
     running = start()
     for port in (running.collector.http_port, running.collector.grpc_port):
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
