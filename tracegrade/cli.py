@@ -180,10 +180,15 @@ def sql(query: str, as_json: bool, as_csv: bool, dsn: str | None, config_path: P
 
     def run() -> tuple[bytes, list[str], list[tuple[Any, ...]]]:
         with connect(dsn, create=False) if dsn else open_store(config) as store:
-            if as_json or as_csv:
-                return store.raw(query, "JSONEachRow" if as_json else "CSVWithNames"), [], []
-            columns, rows = store.table(query)
-            return b"", columns, rows
+            try:
+                if as_json or as_csv:
+                    return store.raw(query, "JSONEachRow" if as_json else "CSVWithNames"), [], []
+                return b"", *store.table(query)
+            except StoreError as error:
+                # With a code it is ClickHouse that answered, about the query; without one it was not reached.
+                if getattr(error.__cause__, "code", None) is None:
+                    raise
+                raise ValueError(str(error)) from error
 
     raw, columns, rows = guarded(run)
     if as_json or as_csv:

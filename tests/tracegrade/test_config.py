@@ -1,0 +1,90 @@
+"""Configuration: what is wrong is said all at once, with the place and the way out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from store.yamlfile import ConfigError
+from tracegrade.config import load_config
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "tracegrade.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_without_a_file_the_defaults_hold() -> None:
+    config = load_config(None, {})
+    assert config.dsn == f"chdb://{Path('tracegrade-data').resolve()}/db"
+    assert config.collector_settings.buffer_dir == Path("tracegrade-data/buffer")
+    assert (config.collector.grpc_port, config.collector.http_port) == (4317, 4318)
+    assert {config.collector.grpc_host, config.collector.http_host, config.gate.host, config.clickhouse.host} == {
+        "127.0.0.1"
+    }
+
+
+def test_the_buffer_follows_the_data_unless_it_was_given_a_place(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "data_dir: /var/t\n"), {})
+    assert config.collector_settings.buffer_dir == Path("/var/t/buffer")
+    config = load_config(write(tmp_path, "collector: {buffer_dir: /fast/disk}\ndata_dir: /var/t\n"), {})
+    assert config.collector_settings.buffer_dir == Path("/fast/disk")
+
+
+def test_every_problem_is_reported_at_once_with_line_and_way_out(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        "retention_days: 0\nclickhose: {port: 1}\ncollector:\n  grpc_port: 99999\n  segment_age_seconds: soon\n",
+    )
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, {})
+    found = {(problem.line, problem.key) for problem in caught.value.problems}
+    assert found == {
+        (1, "retention_days"),
+        (2, "clickhose"),
+        (4, "collector.grpc_port"),
+        (5, "collector.segment_age_seconds"),
+    }
+    assert "clickhouse" in str(caught.value), "the misspelt key's neighbour is named"
+
+
+def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "gate: {port: 1}\nretention_days: 30\n")
+    environ = {
+        "TRACEGRADE_GATE__PORT": "2",
+        "TRACEGRADE_STORE": "clickhouse://db:8123/x",
+        "TRACEGRADE_POLICIES": "[a.yaml, b.yaml]",
+        "PATH": "/bin",
+    }
+    config = load_config(path, environ)
+    assert (config.gate.port, config.retention_days, config.dsn) == (2, 30, "clickhouse://db:8123/x")
+    assert config.policies == (Path("a.yaml"), Path("b.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"TRACEGRADE_GATE__PORT": "many"}, "gate.port"),
+        ({"TRACEGRADE_GAET__PORT": "1"}, "gaet"),
+        ({"TRACEGRADE_STORE__PATH": "x", "TRACEGRADE_STORE": "y"}, "not a section"),
+        ({"TRACEGRADE_POLICIES": "[a"}, "TRACEGRADE_POLICIES"),
+    ],
+)
+def test_a_bad_environment_is_refused(environ: dict[str, str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_config(None, environ)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"[" * 10_000, b"a: &x [*x]", b"- 1", b"gate: 3"])
+def test_garbage_is_a_configuration_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "tracegrade.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError):
+        load_config(path, {})
+
+
+def test_a_missing_file_is_a_configuration_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml", {})

@@ -1,0 +1,207 @@
+"""The whole program, as processes a user starts: traces in over real exporters, grades and decisions out."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
+
+from store.client import Store
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+Start = Callable[..., Any]
+
+CASES = 40
+
+SUITE = "name: demo\nbuckets: [b]\ncases:\n" + "".join(
+    f"- {{id: case-{i}, bucket: b, expect: {{tools: [{{tool: lookup}}]}}}}\n" for i in range(CASES)
+)
+POLICY = """\
+name: release
+version: "1"
+tiers: {medium: {margin: 0.10, min_cases: 36, min_clusters: 10}}
+blockers:
+- {id: tools, grader: tools/expected, mode: non_inferiority}
+"""
+
+
+def run_agent(exporter: SpanExporter, version: str, cases: range, broken: frozenset[int] = frozenset()) -> None:
+    """One trace a case; in broken ones the agent calls no tool."""
+    provider = TracerProvider(
+        resource=Resource.create({"service.name": "agent", "service.version": version, "tracegrade.run.id": version})
+    )
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("test")
+    for case in cases:
+        labels = {"tracegrade.case.id": f"case-{case}", "tracegrade.suite": "demo"}
+        with tracer.start_as_current_span(
+            "invoke_agent", attributes={"gen_ai.operation.name": "invoke_agent", **labels}
+        ):
+            if case in broken:
+                continue
+            attributes = {
+                "gen_ai.operation.name": "execute_tool",
+                "gen_ai.tool.name": "lookup",
+                "gen_ai.tool.call.id": f"call-{case}",
+                "gen_ai.tool.call.arguments": "{}",
+                "gen_ai.tool.call.result": "found",
+            }
+            with tracer.start_as_current_span("execute_tool lookup", attributes=attributes):
+                pass
+    provider.shutdown()
+
+
+def wait_for(store: Store, query: str, value: object, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while (found := next(iter(store.query(query)[0].values()))) != value:
+        assert time.monotonic() < deadline, f"{query}: {found}, expected {value}"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def server(start: Start) -> Any:
+    server = start()
+    http = f"http://{server.addresses.otlp_http}/v1/traces"
+    run_agent(HttpExporter(http), "1.0", range(CASES))
+    run_agent(GrpcExporter(server.addresses.otlp_grpc, insecure=True), "1.1", range(CASES))
+    run_agent(HttpExporter(http), "1.2", range(CASES), frozenset(range(12)))
+    with server.store() as store:
+        wait_for(store, "SELECT count() FROM traces_v", 3 * CASES)
+    (server.data_dir / "suite.yaml").write_text(SUITE)
+    (server.data_dir / "policy.yaml").write_text(POLICY)
+    return server
+
+
+def decide(tracegrade: Cli, server: Any, candidate: str, *more: str) -> subprocess.CompletedProcess[str]:
+    return tracegrade(
+        *("decide", "--config", server.config_file),
+        *("--suite", server.data_dir / "suite.yaml", "--policy", server.data_dir / "policy.yaml"),
+        *("--baseline", "version=1.0", "--candidate", candidate, *more),
+    )
+
+
+def test_the_exit_code_is_the_verdict(server: Any, tracegrade: Cli) -> None:
+    good = decide(tracegrade, server, "version=1.1@agent")
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert good.stdout.startswith("PROMOTE")
+    bad = decide(tracegrade, server, "run=1.2")
+    assert bad.returncode == 1, bad.stdout + bad.stderr
+    assert bad.stdout.startswith("HOLD regression")
+    assert "case-3" in bad.stdout
+    unknown = decide(tracegrade, server, "version=9.9")
+    assert unknown.returncode in (3, 4), unknown.stdout + unknown.stderr
+
+
+def test_the_decision_is_kept_with_its_digests(server: Any, tracegrade: Cli) -> None:
+    document = json.loads(decide(tracegrade, server, "version=1.2", "--json").stdout)
+    with urllib.request.urlopen(f"http://{server.addresses.gate}/v1/decisions/{document['id']}") as answer:
+        assert json.load(answer) == document
+    rows = tracegrade(
+        "sql", "--config", server.config_file, "--json", "SELECT * FROM decisions ORDER BY DecidedAt"
+    ).stdout
+    newest = json.loads(rows.splitlines()[-1])
+    assert newest["DecisionId"] == document["id"]
+    assert all(newest[key] for key in ("SuiteDigest", "PolicyDigest", "EvidenceDigest", "Digest"))
+
+
+def test_sql_prints_tables_json_and_csv(server: Any, tracegrade: Cli) -> None:
+    query = "SELECT ServiceVersion, count() AS n FROM traces_v GROUP BY ALL ORDER BY ALL"
+    table = tracegrade("sql", "--config", server.config_file, query)
+    assert "ServiceVersion" in table.stdout
+    assert "3 rows" in table.stderr
+    lines = tracegrade("sql", "--config", server.config_file, "--json", query).stdout.splitlines()
+    assert [json.loads(line)["ServiceVersion"] for line in lines] == ["1.0", "1.1", "1.2"]
+    csv = tracegrade("sql", "--config", server.config_file, "--csv", query).stdout
+    assert csv.splitlines()[0] == '"ServiceVersion","n"'
+
+
+def test_what_telemetry_says_cannot_drive_the_terminal(server: Any, tracegrade: Cli) -> None:
+    shown = tracegrade("sql", "--config", server.config_file, r"SELECT '\x1b[31m[bold]red[/bold]' AS text").stdout
+    assert "\x1b" not in shown
+    assert "[bold]red[/bold]" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["sql", "SELECT nonsense"], 2, "nonsense"),
+        (["sql", "DROP TABLE decisions"], 2, "read"),
+        (["sql", "--json", "--csv", "SELECT 1"], 2, "choose one"),
+        (["sql", "--store", "nowhere", "SELECT 1"], 2, "chdb:///path"),
+    ],
+)
+def test_failures_say_what_is_wrong(server: Any, tracegrade: Cli, arguments: list[str], code: int, says: str) -> None:
+    done = tracegrade(arguments[0], "--config", server.config_file, *arguments[1:])
+    assert (done.returncode, says in done.stderr.lower() or says in done.stderr) == (code, True), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("suite", "policy", "says"),
+    [
+        ("name: demo\ncases: [{bucket: b}]\n", POLICY, "id"),
+        ("name: demo\ncases: [{id: a, bucket: b}, {id: a, bucket: b}]\n", POLICY, "a"),
+        (SUITE, POLICY.replace("tools/expected", "tools/expcted"), "tools/expected"),
+        (SUITE, POLICY + "extra: 1\n", "extra"),
+        ("[", POLICY, "YAML"),
+    ],
+)
+def test_bad_suites_and_policies_are_refused_before_anything_runs(
+    server: Any, tracegrade: Cli, tmp_path: Any, suite: str, policy: str, says: str
+) -> None:
+    (tmp_path / "suite.yaml").write_text(suite)
+    (tmp_path / "policy.yaml").write_text(policy)
+    done = tracegrade(
+        *("decide", "--config", server.config_file, "--suite", tmp_path / "suite.yaml"),
+        *("--policy", tmp_path / "policy.yaml", "--baseline", "version=1.0", "--candidate", "version=1.1"),
+    )
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert ".yaml:" in done.stderr, "the place is named"
+
+
+def test_a_changed_suite_is_graded_again_before_the_decision(server: Any, tracegrade: Cli) -> None:
+    suite = server.data_dir / "suite.yaml"
+    suite.write_text(SUITE.replace("tool: lookup", "tool: other"))
+    try:
+        done = decide(tracegrade, server, "version=1.1", "--json")
+        document = json.loads(done.stdout)
+        [tools] = document["criteria"]
+        assert (tools["baseline"], tools["candidate"]) == (0.0, 0.0), "nobody calls the other tool"
+    finally:
+        suite.write_text(SUITE)
+
+
+def test_a_second_server_on_the_same_data_is_refused(server: Any, tracegrade: Cli) -> None:
+    done = tracegrade("serve", "--config", server.config_file)
+    assert done.returncode == 4
+    assert "error:" in done.stderr
+
+
+def test_a_stopped_server_has_stored_all_it_acknowledged(start: Start) -> None:
+    server = start()
+    run_agent(HttpExporter(f"http://{server.addresses.otlp_http}/v1/traces"), "1.0", range(5))
+    assert server.kill(signal.SIGTERM) == 0
+    again = start(server.data_dir)
+    with again.store() as store:
+        assert store.query("SELECT count() AS n FROM otel_traces") == [{"n": 10}]
+        wait_for(store, "SELECT count() FROM graded_traces", 5)
+
+
+def test_a_killed_server_stores_on_the_next_start_what_it_acknowledged(start: Start) -> None:
+    server = start(collector={"grpc_port": 0, "http_port": 0, "segment_age_seconds": 3600.0})
+    run_agent(HttpExporter(f"http://{server.addresses.otlp_http}/v1/traces"), "1.0", range(5))
+    server.kill()
+    again = start(server.data_dir)
+    with again.store() as store:
+        wait_for(store, "SELECT count() FROM otel_traces", 10)
