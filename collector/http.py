@@ -30,8 +30,8 @@ _SUCCESS: Final[Mapping[Encoding, bytes]] = {Encoding.PROTOBUF: b"", Encoding.JS
 """An export response with `partial_success` unset."""
 _GZIP_MEMBERS: Final = 64
 _UNPACK_STEP: Final = 64 * 1024
-_READING_BYTES: Final = 256 * 2**20
-"""Memory all bodies being received at one time may take."""
+_HELD_BYTES: Final = 256 * 2**20
+"""Memory the bodies of all requests being handled may take, packed and unpacked."""
 
 
 class HttpApp:
@@ -40,7 +40,7 @@ class HttpApp:
     def __init__(self, intake: Intake, *, max_request_bytes: int) -> None:
         self._intake = intake
         self._limit = max_request_bytes
-        self._reading = 0
+        self.held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -49,6 +49,7 @@ class HttpApp:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         media_type = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
         encoding = _MEDIA_TYPES.get(media_type)
+        held = _Held(self)
         try:
             signal = _route(scope["path"], scope["method"])
             if encoding is None:
@@ -57,7 +58,7 @@ class HttpApp:
                     Outcome.UNSUPPORTED_MEDIA_TYPE,
                     f"`Content-Type` is {shown}; send application/x-protobuf or application/json",
                 )
-            body = await self._body(headers, receive)
+            body = await self._body(headers, receive, held)
             if body is None:
                 return
             await self._intake.take(signal, encoding, body)
@@ -70,8 +71,10 @@ class HttpApp:
             await _respond(send, ANSWERS[refusal.outcome].http, content_type, answer, extra)
         else:
             await _respond(send, 200, encoding.encode(), _SUCCESS[encoding], [])
+        finally:
+            held.release()
 
-    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
+    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive, held: _Held) -> bytes | None:
         """The whole body, unpacked; None if the client left."""
         compression = headers.get(b"content-encoding", b"identity").decode("latin-1").strip().lower()
         if compression not in (*_COMPRESSIONS, "identity", ""):
@@ -82,33 +85,31 @@ class HttpApp:
         length = headers.get(b"content-length", b"")
         if length.isdigit() and int(length) > self._limit:
             raise self._too_large("the body")
-        raw = await self._read(receive)
+        raw = await self._read(receive, held)
         if raw is None or compression not in _COMPRESSIONS:
             return raw
         if len(raw) <= _UNPACK_STEP:
-            return self._unpack(raw, compression)
-        return await asyncio.to_thread(self._unpack, raw, compression)
+            body = self._unpack(raw, compression)
+        else:
+            body = await asyncio.to_thread(self._unpack, raw, compression)
+        held.take(len(body))
+        return body
 
-    async def _read(self, receive: Receive) -> bytes | None:
+    async def _read(self, receive: Receive, held: _Held) -> bytes | None:
         chunks: list[bytes] = []
         size = 0
-        try:
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    return None
-                chunk = message.get("body", b"")
-                size += len(chunk)
-                self._reading += len(chunk)
-                if size > self._limit:
-                    raise self._too_large("the body")
-                if self._reading > _READING_BYTES:
-                    raise Refusal(Outcome.BUSY, f"{self._reading} bytes of other requests are being received")
-                chunks.append(chunk)
-                if not message.get("more_body", False):
-                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        finally:
-            self._reading -= size
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > self._limit:
+                raise self._too_large("the body")
+            held.take(len(chunk))
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def _unpack(self, raw: bytes, compression: str) -> bytes:
         """Decompress, stopping at the limit."""
@@ -145,6 +146,25 @@ class HttpApp:
 
     def _too_large(self, what: str) -> Refusal:
         return Refusal(Outcome.TOO_LARGE, f"{what} is larger than {self._limit} bytes (`max_request_bytes`)")
+
+
+class _Held:
+    """The memory one request takes of what all may take together."""
+
+    __slots__ = ("_app", "_size")
+
+    def __init__(self, app: HttpApp) -> None:
+        self._app = app
+        self._size = 0
+
+    def take(self, size: int) -> None:
+        self._size += size
+        self._app.held_bytes += size
+        if self._app.held_bytes > _HELD_BYTES:
+            raise Refusal(Outcome.BUSY, "the bodies of other requests fill the memory set aside for them")
+
+    def release(self) -> None:
+        self._app.held_bytes -= self._size
 
 
 def _route(path: str, method: str) -> Signal:

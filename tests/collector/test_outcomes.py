@@ -22,7 +22,7 @@ from google.rpc.status_pb2 import Status
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from collector import commit, segments
+from collector import commit, http, segments
 from collector.outcomes import ANSWERS, Outcome, http_body
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
@@ -220,6 +220,23 @@ def test_too_large_is_413_before_and_after_unpacking(
     assert "retry-after" not in answer.headers
     assert running.post("/v1/traces", trace_request("s")).status_code == 200
     assert running.collector.stats().requests == {Outcome.TOO_LARGE: 1, Outcome.ACCEPTED: 1}
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_bodies_share_a_bounded_memory(
+    start: Any, trace_request: Any, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
+    running = start()
+    body = trace_request("s", padding=10_000)
+    encoding = "identity" if pack is bytes else "gzip"
+    with monkeypatch.context() as small:
+        small.setattr(http, "_HELD_BYTES", 5_000)
+        answer = running.post("/v1/traces", pack(body), content_encoding=encoding)
+    assert answer.status_code == 503
+    assert "fill the memory" in Status.FromString(answer.content).message
+    monkeypatch.setattr(http, "_HELD_BYTES", 11_000)
+    for _ in range(3):  # what a request held is given back
+        assert running.post("/v1/traces", pack(body), content_encoding=encoding).status_code == 200
 
 
 def test_a_body_of_unknown_length_is_read_up_to_the_limit(start: Any) -> None:
