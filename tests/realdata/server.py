@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -11,17 +12,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from opentelemetry.sdk.trace import ReadableSpan
 
+from gate.service import EvaluationRequest
 from store.client import Store, connect
+from tracegrade.remote import ask_gate
+from tracegrade.running import Addresses, find
 
 from . import wire
 from .convert import as_hex
 
-PATIENCE_S = 90.0
+PATIENCE_S = 60.0
+Json = dict[str, Any]
 POLICY = Path(__file__).parent / "approval.yaml"
 
 
@@ -34,13 +40,38 @@ def _until(what: str, done: Callable[[], Any]) -> Any:
 
 
 @dataclass(frozen=True)
+class Decided:
+    """What `tracegrade decide` said."""
+
+    document: dict[str, Any]
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command."""
+        return int(self.document["exitCode"])
+
+    @property
+    def status(self) -> dict[str, str]:
+        """Status of each blocker."""
+        return {criterion["id"]: criterion["status"] for criterion in self.document["criteria"]}
+
+    def __str__(self) -> str:
+        """What to print beside what the labels say."""
+        lines = [f"exit {self.exit_code}: {self.document['summary']}"]
+        for c in self.document["criteria"]:
+            lines.append(
+                f"  {c['id']}: {c['status']}, n={c['n']} broke={c['regressions']} fixed={c['fixes']}; {c['reason']}"
+            )
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
 class Server:
     """A running server and its addresses."""
 
     folder: Path
     config: Path
-    otlp_http: int
-    otlp_grpc: int
+    at: Addresses
     client: Client
     store: Store
 
@@ -50,8 +81,8 @@ class Server:
 
     def receive(self, traces: Sequence[Sequence[ReadableSpan]]) -> list[str]:
         """Send traces, every other one over each transport, and wait until all are stored; returns their ids."""
-        wire.send([span for spans in traces[::2] for span in spans], wire.over_http(self.otlp_http))
-        wire.send([span for spans in traces[1::2] for span in spans], wire.over_grpc(self.otlp_grpc))
+        wire.send([span for spans in traces[::2] for span in spans], wire.over_http(self.at.otlp_http))
+        wire.send([span for spans in traces[1::2] for span in spans], wire.over_grpc(self.at.otlp_grpc))
         ids = [as_hex(spans[0])[0] for spans in traces]
         self.wait_stored(ids, sum(map(len, traces)))
         return ids
@@ -66,47 +97,83 @@ class Server:
         count = "SELECT uniqExact(TraceId) FROM graded_traces WHERE TraceId IN {ids:Array(String)}"
         _until(f"{len(trace_ids)} grades", lambda: self.rows(count, ids=trace_ids)[0][0] == len(set(trace_ids)))
 
+    def add_suite(self, suite: Json) -> None:
+        """Keep a suite, so that the runs of its cases are graded against them."""
+        put = Request(f"http://{self.at.gate}/v1/suites", data=json.dumps(suite).encode(), method="PUT")
+        with urlopen(put) as response:
+            assert response.status == 201
+
+    def decide(self, suite: Json, policy: Json, baseline: str, candidate: str) -> Decided:
+        """`tracegrade decide --json`, as a release manager would call it."""
+        files = {"suite": suite, "policy": policy}
+        for name, content in files.items():
+            (self.folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+        options = [text for name in files for text in (f"--{name}", self.folder / f"{name}.json")]
+        arms = ["--baseline", f"version={baseline}", "--candidate", f"version={candidate}"]
+        done = subprocess.run(
+            command("decide", "--config", self.config, "--json", *options, *arms),
+            capture_output=True,
+            env=environment(),
+            timeout=PATIENCE_S,
+        )
+        assert done.stdout, done.stderr.decode(errors="replace")
+        found = Decided(json.loads(done.stdout))
+        assert done.returncode == found.exit_code
+        return found
+
+    def ask(self, suite: Json, policy: Json, baseline: str, candidate: str) -> Decided:
+        """The same question over REST, without the second a command takes to start."""
+        request = EvaluationRequest.model_validate(
+            {
+                "suite": suite["name"],
+                "policy": policy,
+                "baseline": {"kind": "version", "value": baseline},
+                "candidate": {"kind": "version", "value": candidate},
+            }
+        )
+        return Decided(ask_gate(f"http://{self.at.gate}", json.dumps(suite).encode(), request))
+
 
 def command(*arguments: str | Path) -> list[str]:
     """The console script, by module so that no PATH matters."""
     return [sys.executable, "-m", "tracegrade", *map(str, arguments)]
 
 
+def environment() -> dict[str, str]:
+    """This environment without settings of a tracegrade that is not the one under test."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("TRACEGRADE_")}
+
+
 @contextmanager
 def serving(folder: Path) -> Iterator[Server]:
     """`tracegrade serve` with an embedded store below `folder`, stopped at the end."""
-    config = folder / "tracegrade.json"
-    config.write_text(
-        json.dumps(
-            {
-                "data_dir": str(folder / "data"),
-                "collector": {"buffer_dir": str(folder / "buffer"), "grpc_port": 0, "http_port": 0},
-                "clickhouse": {"port": 0},
-                "gate": {"port": 0},
-                "grading": {"grace_seconds": 0.5, "idle_seconds": 2, "approval_policy": str(POLICY)},
-            }
-        ),
-        encoding="utf-8",
-    )
-    with (folder / "serve.log").open("wb") as log:
-        process = subprocess.Popen(command("serve", "--config", config), stdout=log, stderr=log, cwd=folder)
+    config, log = folder / "tracegrade.json", folder / "serve.log"
+    settings: Json = {
+        "data_dir": str(folder / "data"),
+        "collector": {"grpc_port": 0, "http_port": 0, "segment_age_seconds": 0.2},
+        "clickhouse": {"port": 0},
+        "gate": {"port": 0},
+        "grading": {"grace_seconds": 0.5, "idle_seconds": 2, "approval_policy": str(POLICY)},
+    }
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command("serve", "--config", config), stdout=output, stderr=output, cwd=folder, env=environment()
+        )
     try:
-        announced = folder / "data" / "serve.json"
 
-        def addresses() -> dict[str, Any]:
-            assert process.poll() is None, (folder / "serve.log").read_text(encoding="utf-8", errors="replace")
-            text = announced.read_text(encoding="utf-8") if announced.exists() else ""
-            return json.loads(text) if text.endswith("}") else {}
+        def addresses() -> Addresses | None:
+            assert process.poll() is None, log.read_text(encoding="utf-8", errors="replace")
+            return find(folder / "data")
 
-        at = _until("the server", addresses)
-        ports = {name: int(address.rsplit(":", 1)[1]) for name, address in at.items() if name != "pid"}
-        client = clickhouse_connect.get_client(host="127.0.0.1", port=ports["clickhouse"], database="tracegrade")
-        store = connect(f"clickhouse://127.0.0.1:{ports['clickhouse']}/tracegrade", create=False)
-        try:
-            yield Server(folder, config, ports["otlp_http"], ports["otlp_grpc"], client, store)
-        finally:
-            client.close()
-            store.close()
+        at: Addresses = _until("the server", addresses)
+        host, port = at.clickhouse.split(":")
+        client = clickhouse_connect.get_client(
+            host=host, port=int(port), database="tracegrade", autogenerate_session_id=False
+        )
+        with connect(f"clickhouse://{at.clickhouse}/tracegrade", create=False) as store:
+            yield Server(folder, config, at, client, store)
+        client.close()
     finally:
         process.terminate()
         process.wait(30)

@@ -29,10 +29,12 @@ def trail_ids(server: Server, trail: list[Record]) -> list[str]:
 
 def test_every_trail_span_is_stored_with_all_it_said(server: Server, trail: list[Record], trail_ids: list[str]) -> None:
     """Ids, parents, times, status, each attribute, event and link are in `otel_traces` as they were sent."""
-    for record, trace in zip(trail, trail_ids, strict=True):
-        sent = sorted(map(wire.as_row, to_spans(record)), key=lambda row: (row[3], row[0]))
-        rows = server.rows(f"{wire.SELECT} WHERE TraceId = {{trace:String}} ORDER BY SpanId, Timestamp", trace=trace)
-        assert [tuple(row) for row in rows] == sent, record["id"]
+    sent = sorted((wire.as_row(span) for record in trail for span in to_spans(record)), key=wire.identity)
+    rows = server.rows(f"{wire.SELECT} WHERE TraceId IN {{traces:Array(String)}}", traces=trail_ids)
+    stored = sorted(map(tuple, rows), key=wire.identity)
+    assert len(stored) == len(sent) == 1498
+    for row, wanted in zip(stored, sent, strict=True):
+        assert dict(zip(wire.NAMES, row, strict=True)) == dict(zip(wire.NAMES, wanted, strict=True))
 
 
 def test_every_trail_span_has_the_kind_its_instrumentation_gave_it(
@@ -60,7 +62,7 @@ def test_every_trail_trace_is_assembled_with_what_its_model_and_tool_spans_say(
         trace = assemble(stored[record["id"]])
         ids = {span["span_id"] for span in nested(record["spans"])}
         assert {span.span_id for span in trace.spans} == ids
-        assert trace.messages[0].role == "system"
+        assert {message.role for message in trace.messages} >= {"system", "user", "assistant"}
         assert trace.answer, record["id"]
         tools = [s for s in trace.spans if s.kind is SpanKind.TOOL and "final" not in s.tool_name.casefold()]
         assert sorted(call.name for call in trace.tool_calls) == sorted(span.tool_name for span in tools)
@@ -90,7 +92,7 @@ def test_approval_flows_of_six_frameworks_are_taken_as_protobuf_and_as_json_alik
                 spans.update(span.trace_id.hex() for span in scope.spans)
         for suffix, content_type in CONTENT_TYPES.items():
             post = Request(
-                f"http://127.0.0.1:{server.otlp_http}/v1/traces",
+                f"http://{server.at.otlp_http}/v1/traces",
                 data=file.with_suffix(suffix).read_bytes(),
                 headers={"Content-Type": content_type},
             )
@@ -104,8 +106,11 @@ def test_approval_flows_of_six_frameworks_are_taken_as_protobuf_and_as_json_alik
     assert {row: n for row, n in copies.items() if n % 2} == {}
     stored = server.store.spans(traces)
     assert {trace: len(found) for trace, found in stored.items()} == spans
-    for found in stored.values():
-        assert assemble(found).tool_calls or assemble(found).messages or assemble(found).documents
+    for trace, found in stored.items():
+        assembled = assemble(found)
+        assert len(assembled.spans) == spans[trace]
+        named = {span.tool_name for span in found if span.kind is SpanKind.TOOL}
+        assert {call.name for call in assembled.tool_calls} >= named & {"rm"}
     server.wait_graded(traces)
     broken = "SELECT Grader, Reason FROM grades_v WHERE Outcome = 'error' AND TraceId IN {traces:Array(String)}"
     assert server.rows(broken, traces=traces) == []

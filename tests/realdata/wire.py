@@ -23,15 +23,22 @@ SELECT = (
     f"{', '.join(COLUMNS)} FROM otel_traces"
 )
 
+NAMES = ("Timestamp", "Events.Timestamp", *COLUMNS)
 
-def over_http(port: int) -> SpanExporter:
+
+def identity(row: Sequence[Any]) -> tuple[Any, ...]:
+    """Trace, span and time: what rows are sorted by to compare them."""
+    return row[2], row[3], row[0]
+
+
+def over_http(address: str) -> SpanExporter:
     """The OTLP/HTTP exporter as services configure it, compressing."""
-    return HttpExporter(endpoint=f"http://127.0.0.1:{port}/v1/traces", compression=Compression.Gzip)
+    return HttpExporter(endpoint=f"http://{address}/v1/traces", compression=Compression.Gzip)
 
 
-def over_grpc(port: int) -> SpanExporter:
+def over_grpc(address: str) -> SpanExporter:
     """The OTLP/gRPC exporter as services configure it."""
-    return GrpcExporter(endpoint=f"http://127.0.0.1:{port}", insecure=True)
+    return GrpcExporter(endpoint=f"http://{address}", insecure=True)
 
 
 def send(spans: Sequence[ReadableSpan], exporter: SpanExporter) -> None:
