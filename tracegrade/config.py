@@ -8,7 +8,8 @@ Which graders exist and what the collector understands is said where they live.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,20 @@ class Listener(_Section):
     """Where a server listens."""
 
     host: str = "127.0.0.1"
-    port: int = Field(ge=0, le=65535)
+    port: int = Field(default=0, ge=0, le=65535)
     """0 picks a free port."""
+
+
+class ClickHouseListener(Listener):
+    """ClickHouse's HTTP interface."""
+
+    port: int = Field(default=8123, ge=0, le=65535)
+
+
+class GateListener(Listener):
+    """The gate's REST interface."""
+
+    port: int = Field(default=8080, ge=0, le=65535)
 
 
 class Grading(_Section):
@@ -56,10 +69,12 @@ class Config(_Section):
     retention_days: int = Field(default=90, ge=1, le=36500)
     """How long traces and grades are kept after they arrived. Decisions and suites are kept for ever."""
     collector: CollectorSettings = Field(default_factory=CollectorSettings)
-    clickhouse: Listener = Listener(port=8123)
+    clickhouse: ClickHouseListener = ClickHouseListener()
     """ClickHouse's HTTP interface to the embedded engine, read-only."""
-    gate: Listener = Listener(port=8080)
+    gate: GateListener = GateListener()
     """The gate's REST interface."""
+    insecure: bool = False
+    """Allow listening beyond this machine although nothing authenticates callers: for a network that is closed otherwise."""
     grading: Grading = Grading()
     policies: tuple[Path, ...] = ()
     """Release policies the gate knows by name; a request may also carry its own."""
@@ -75,6 +90,29 @@ class Config(_Section):
     def dsn(self) -> str:
         """The store to open."""
         return self.store or f"chdb://{self.data_dir.expanduser().resolve()}/db"
+
+
+def _open_listeners(config: Config, file: str) -> Iterator[Problem]:
+    hosts = {
+        "collector.grpc_host": config.collector.grpc_host,
+        "collector.http_host": config.collector.http_host,
+        "clickhouse.host": config.clickhouse.host,
+        "gate.host": config.gate.host,
+    }
+    for key, host in hosts.items():
+        if not config.insecure and not _is_loopback(host):
+            message = (
+                f"{host!r} would let anyone on the network send traces or read them; "
+                "listen on 127.0.0.1, or set `insecure: true` if the network is closed otherwise"
+            )
+            yield Problem(file, 0, key, message)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def load_config(path: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
@@ -106,6 +144,9 @@ def load_config(path: Path | None = None, environ: Mapping[str, str] = os.enviro
     if problems:
         raise ConfigError(problems)
     try:
-        return Config.model_validate(values)
+        config = Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError(problems_of(error, Config, f"environment ({PREFIX}…)")) from error
+    if problems := list(_open_listeners(config, str(path or "configuration"))):
+        raise ConfigError(problems)
+    return config

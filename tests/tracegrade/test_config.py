@@ -88,3 +88,19 @@ def test_garbage_is_a_configuration_error(tmp_path: Path, content: bytes) -> Non
 def test_a_missing_file_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path / "none.yaml", {})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.5", "db.example", ""])
+@pytest.mark.parametrize(
+    "key", ["gate: {{host: '{}'}}", "collector: {{http_host: '{}'}}", "clickhouse: {{host: '{}'}}"]
+)
+def test_listening_beyond_this_machine_must_be_said(tmp_path: Path, host: str, key: str) -> None:
+    path = write(tmp_path, key.format(host))
+    with pytest.raises(ConfigError, match="insecure: true"):
+        load_config(path, {})
+    assert load_config(path, {"TRACEGRADE_INSECURE": "true"}).insecure
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_loopback_needs_no_permission(tmp_path: Path, host: str) -> None:
+    assert load_config(write(tmp_path, f"gate: {{host: '{host}', port: 1}}"), {}).gate.host == host
