@@ -23,10 +23,10 @@ import math
 import re
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache, cached_property
 from importlib.metadata import entry_points
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -43,8 +43,7 @@ _MAX_TEXT = 2000
 _registry: dict[str, type[Grader]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Score:
+class Score(NamedTuple):
     """One finding of a grader, before it is tied to a trace. Made by `passed`, `failed`, `unknown` and `skip`."""
 
     outcome: Outcome
@@ -56,10 +55,6 @@ class Score:
     span_id: str = ""
     """Empty means the root span."""
     evidence: tuple[Evidence, ...] = ()
-
-    def __post_init__(self) -> None:
-        if self.score is not None and not math.isfinite(self.score):
-            raise ValueError(f"score {self.score} is not finite; leave it out when there is no number")
 
 
 def passed(
@@ -213,11 +208,13 @@ def run_graders(graders: Sequence[Grader], trace: Trace) -> list[Grade]:
 
 
 def _scores(result: Iterable[Score] | Score, root_id: str) -> list[Score]:
-    scores = [result] if isinstance(result, Score) else list(result)
+    scores: list[Score] = [result] if isinstance(result, Score) else list(result)
     seen: set[tuple[str, str]] = set()
     for score in scores:
         if not isinstance(score, Score):
             raise TypeError(f"grade() gave {type(score).__name__}, not a Score; use passed, failed, unknown or skip")
+        if score.score is not None and not math.isfinite(score.score):
+            raise ValueError(f"score {score.score} is not finite; leave it out when there is no number")
         place = (score.span_id or root_id, score.subject)
         if place in seen:
             raise ValueError(f"two scores for span {place[0]!r}, subject {place[1]!r}; give each its own subject")

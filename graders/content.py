@@ -27,6 +27,7 @@ Families = dict[str, dict[int, list[tuple[str, str]]]]
 _MAX_KEY = 200
 _HISTORIES = 4
 _NO_ID = frozenset({"", "<not specified>", "None", "null"})
+_JSON_HEADS = frozenset('{["')
 _MAX_DECODES = 2
 _MAX_WRAPPERS = 6
 _REPR_CALL_ID = re.compile(r"\btool_call_id='([^']{1,200})'")
@@ -36,6 +37,11 @@ _MESSAGE_EVENTS = {
     "gen_ai.assistant.message": "assistant",
     "gen_ai.tool.message": "tool",
 }
+_TEXT_PARTS = frozenset({"text", "output_text", "input_text", None, "refusal"})
+_CALL_PARTS = frozenset({"tool_call", "tool_use", "tool-call", "function_call"})
+_RESULT_PARTS = frozenset(
+    {"tool_call_response", "tool_result", "tool-result", "function_call_output", "function_result"}
+)
 _ROLES = {"human": "user", "ai": "assistant", "model": "assistant", "developer": "system", "function": "tool"}
 
 
@@ -119,8 +125,8 @@ def decode(value: object) -> object:
     for _ in range(_MAX_DECODES):
         if not isinstance(value, str):
             return value
-        head = value[:64].lstrip()[:1]
-        if head not in ("{", "[", '"'):
+        head = value[:1]
+        if head not in _JSON_HEADS and (not head.isspace() or value[:64].lstrip()[:1] not in _JSON_HEADS):
             return value
         try:
             value = orjson.loads(value)
@@ -283,7 +289,7 @@ def first(attributes: Mapping[str, str], content: str) -> str | None:
 
 
 def _id(value: object) -> str:
-    text = str(value) if isinstance(value, str | int) else ""
+    text = str(value).strip() if isinstance(value, str | int) else ""
     return "" if text in _NO_ID else text
 
 
@@ -512,17 +518,19 @@ def _part(
     approvals: list[Approval],
 ) -> None:
     kind = part.get("type")
-    if kind in ("text", "output_text", "input_text", None, "refusal"):
+    if kind is not None and not isinstance(kind, str):
+        return
+    if kind in _TEXT_PARTS:
         text = part.get("content", part.get("text", part.get("refusal")))
         if isinstance(text, str):
             texts.append(text)
-    elif kind in ("tool_call", "tool_use", "tool-call", "function_call"):
+    elif kind in _CALL_PARTS:
         arguments = part.get("arguments", part.get("input", part.get("args")))
         name = part.get("name", part.get("toolName"))
         if isinstance(name, str) and name:
             call_id = _id(part.get("id", part.get("call_id", part.get("toolCallId"))))
             requests.append(Request(call_id, name, decode(arguments), part.get("builtin") is True))
-    elif kind in ("tool_call_response", "tool_result", "tool-result", "function_call_output", "function_result"):
+    elif kind in _RESULT_PARTS:
         raw = next((part[k] for k in ("response", "result", "content", "output") if part.get(k) is not None), None)
         call_id = _id(part.get("id", part.get("tool_use_id", part.get("call_id", part.get("toolCallId")))))
         value = unwrap_result(raw)

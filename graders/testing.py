@@ -125,6 +125,60 @@ def message(role: str, text: str = "", *calls: tuple[str, str, Mapping[str, Any]
     return {"role": role, "parts": parts}
 
 
+def conversation(
+    steps: Sequence[Mapping[str, Any]], *, tools: Sequence[Mapping[str, Any]] = (), case: Case | None = None
+) -> Trace:
+    """A trace of one agent, told step by step; each model call is sent all that was said before it.
+
+    Steps, each a mapping with one of these keys:
+    - `system`, `user`: what was said.
+    - `assistant`: what the model said; `calls`: a list of {id, name, arguments}; `attributes` of its span.
+    - `tool`: the name of a tool that ran; `id`, `arguments`, `result`, `status`, `attributes`; `span: false` leaves only the
+      message with the result, `message: false` only the span.
+    - `decision`: `allow`, `deny` or `require_approval`, as a log event; `id`, `tool`, and `attributes` under
+      `tracegrade.approval.`.
+    - `retrieved`: documents as {id, content, score}.
+    """
+    spans = [agent(end=10 * len(steps) + 20)]
+    logs: list[LogEvent] = []
+    said: list[dict[str, Any]] = []
+    for number, step in enumerate(steps):
+        at, span_id = 10 * number + 10, f"{number + 1:016x}"
+        place: dict[str, Any] = {"span_id": span_id, "start": at, "end": at + 5, "attributes": step.get("attributes")}
+        if "decision" in step:
+            attributes = {"gen_ai.tool.call.decision.outcome": step["decision"]}
+            attributes |= {"gen_ai.tool.call.id": step.get("id", ""), "gen_ai.tool.name": step.get("tool", "")}
+            extra = step.get("attributes") or {}
+            attributes |= {f"tracegrade.approval.{key}": _text(value) for key, value in extra.items()}
+            time_ns = START_NS + at * STEP_NS
+            logs.append(LogEvent(time_ns, "gen_ai.tool.call.decision", TRACE_ID, "", attributes=attributes))
+        elif "assistant" in step:
+            calls = [(c.get("id", ""), c["name"], c.get("arguments", {})) for c in step.get("calls", ())]
+            answer = message("assistant", step["assistant"], *calls)
+            offered = {"gen_ai.tool.definitions": list(tools)} if tools else {}
+            place["attributes"] = {**offered, **(step.get("attributes") or {})}
+            spans.append(model(said, answer, **place))
+            said.append(answer)
+        elif "tool" in step:
+            call_id, result = step.get("id", ""), step.get("result")
+            if step.get("span", True):
+                status = step.get("status", "Unset")
+                spans.append(tool(step["tool"], step.get("arguments"), result, call_id, status=status, **place))
+            if step.get("message", True) and result is not None:
+                said.append(message("tool", _text(result), answers=call_id or " "))
+        elif "retrieved" in step:
+            documents = {"gen_ai.operation.name": "retrieval", "gen_ai.retrieval.documents": list(step["retrieved"])}
+            place["attributes"] = {**documents, **(step.get("attributes") or {})}
+            spans.append(span("retrieval docs", **place))
+        else:
+            role = next((r for r in ("system", "user") if r in step), None)
+            if role is None:
+                keys = "system, user, assistant, tool, decision, retrieved"
+                raise ValueError(f"step {number} has none of the keys {keys}: {dict(step)}")
+            said.append(message(role, step[role]))
+    return trace(*spans, logs=logs, case=case)
+
+
 def grade(grader: Grader, item: Trace) -> list[Grade]:
     """The grades of one grader on one trace; a bug in the grader is raised instead of graded."""
     grades = run_graders([grader], item)

@@ -45,7 +45,7 @@ def _patterns() -> dict[str, dict[str, re.Pattern[str]]]:
     table = _Table.model_validate(yaml.safe_load(files("graders").joinpath("actions.yaml").read_text("utf-8")))
     return {
         action: {
-            kind: re.compile("|".join(f"(?:{p})" for p in patterns), re.IGNORECASE)
+            kind: re.compile("|".join(f"(?:{p})" for p in patterns), 0 if kind == "text" else re.IGNORECASE)
             for kind in ("tools", "finish", "text")
             if (patterns := getattr(signals, kind))
         }
@@ -103,10 +103,13 @@ def classify(trace: Trace) -> tuple[Action, str, str] | None:
             return "clarify", f"called {last.name}", last.anchor
     if not trace.answer:
         return None
-    text = trace.answer.replace("’", "'") if "’" in trace.answer else trace.answer
-    head = " ".join([s for s in _SENTENCE.split(text[:_HEAD]) if s.strip()][:3])
-    tail = " ".join([s for s in _SENTENCE.split(text[-_TAIL:]) if s.strip()][-2:])
+    head = " ".join([s for s in _SENTENCE.split(_plain(trace.answer[:_HEAD])) if s.strip()][:3])
+    tail = " ".join([s for s in _SENTENCE.split(_plain(trace.answer[-_TAIL:])) if s.strip()][-2:])
     for action, part in (("refuse", head), ("abstain", head), ("abstain", tail), ("clarify", tail)):
         if match := table[action]["text"].search(part):
             return action, f"says: {match[0][:100]}", trace.answer_span_id  # type: ignore[return-value]
     return "answer", "gives an answer", trace.answer_span_id
+
+
+def _plain(text: str) -> str:
+    return text.replace("’", "'").lower()

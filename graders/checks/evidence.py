@@ -182,7 +182,7 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
             (s, d) for s, d in claimed.dates if s not in haystack and "{:04}-{:02}-{:02}".format(*d) not in haystack
         ]
         if unseen:
-            known = {reading for match in _DATE.finditer(haystack) for reading in _readings(match)}
+            known = {reading for match in _dates(haystack) for reading in _readings(match)}
             missing += [s for s, date in unseen if not any(_same_date(date, other) for other in known)]
         folded = haystack.casefold() if claimed.ids else ""
         for token in claimed.ids:
@@ -252,26 +252,30 @@ _MONTHS = {
     )
     for name in names
 }  # fmt: skip
-_MONTH = r"(?P<{0}>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"  # noqa: E501
-_DATE = re.compile(
-    r"(?<![\w.-])(?:(?P<y1>[12]\d{3})[-/](?P<m1>\d{1,2})[-/](?P<d1>\d{1,2})(?!\d)"
-    rf"|{_MONTH.format('m2')}\.?\s+(?P<d2>\d{{1,2}})(?:st|nd|rd|th)?(?!\d)(?:,?\s+(?P<y2>[12]\d{{3}}))?"
-    rf"|(?P<d3>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH.format('m3')}\b\.?(?:,?\s+(?P<y3>[12]\d{{3}}))?"
-    r"|(?P<a>\d{1,2})[/.](?P<b>\d{1,2})[/.](?P<y4>[12]\d{3}|\d{2})(?![\d.]))",
+_MONTH = (
+    r"(?P<{0}>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
+    r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
+)
+_MONTH_HINTS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_NUMBER_DATE = re.compile(
+    r"\b(?<![.-])(?:(?P<y1>[12]\d{3})[-/](?P<m1>\d{1,2})[-/](?P<d1>\d{1,2})(?!\d)"
+    r"|(?P<a>\d{1,2})[/.](?P<b>\d{1,2})[/.](?P<y4>[12]\d{3}|\d{2})(?![\d.]))"
+)
+_NAME_DATE = re.compile(
+    rf"\b{_MONTH.format('m2')}\.?\s+(?P<d2>\d{{1,2}})(?:st|nd|rd|th)?(?!\d)(?:,?\s+(?P<y2>[12]\d{{3}}))?"
+    rf"|\b(?P<d3>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH.format('m3')}\b\.?(?:,?\s+(?P<y3>[12]\d{{3}}))?",
     re.IGNORECASE,
 )
-_TIME = re.compile(
-    r"(?<![\w:])T?\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?:\s?[ap]\.?m\b\.?|Z|[+-]\d{2}:?\d{2})?", re.IGNORECASE
-)
-_CLOCK = re.compile(r"(?<![\w.:$])\d{1,2}\s?[ap]\.?m\b", re.IGNORECASE)
+_TIME = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?:\s?[apAP]\.?[mM]\b\.?|Z|[+-]\d{2}:?\d{2})?")
+_CLOCK = re.compile(r"\d{1,2}\s?[apAP]\.?[mM]\b")
 _DIGIT = re.compile("[0-9]")
-_WORD = re.compile(r"(?<![\w/.@-])[A-Za-z0-9][A-Za-z0-9_-]{4,63}(?![\w/@-])")
-_ID = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z]).*")
+_WORD = re.compile("[A-Za-z0-9_-]{5,64}")
 _UNITS = re.compile(
     r"\d+(?:st|nd|rd|th|s|k|m|b|x|h|d|kg|km|mb|gb|tb|ms|min|mins|hrs?|usd|eur|gbp|[a-z]{1,12}|-[a-z]{1,20})",
     re.IGNORECASE,
 )
-_NUMBER = re.compile(r"(?<![\w.])([-−+]?)\s?[$€£¥]?\s?(\d[\d,.'’  ]*\d|\d)\s?(%|percent\b)?")
+_NUMBER = re.compile(r"[0-9](?:[0-9,.'’\u00a0\u202f]*[0-9])?")
+_CURRENCIES = frozenset("$€£¥")
 _LIST_MARK = re.compile(r"(?m)^\s*(?:#+\s*|[-*]\s+)?(?:step |option |flight |item )?\d{1,3}[.):]\s", re.IGNORECASE)
 _SMALL = 10
 
@@ -289,32 +293,54 @@ class _Claimed:
 
 
 def _claimed(text: str) -> _Claimed:
+    """The values an answer states."""
     if not _DIGIT.search(text):
         return _Claimed((), (), ())
     text = _LIST_MARK.sub("\n", _URL.sub(" ", text) if "://" in text else text)
     dates: list[tuple[str, _Date]] = []
-    for match in _DATE.finditer(text):
+    for match in list(_dates(text)):
         readings = list(_readings(match))
         if len(readings) == 1:  # 04/05/2024 can be read two ways: not judged
             dates.append((match[0].strip(), readings[0]))
-    text = _DATE.sub(" ", text) if dates else text
+        text = text.replace(match[0], " ")
     text = _CLOCK.sub(" ", _TIME.sub(" ", text) if ":" in text else text)
-    words = {m[0] for m in _WORD.finditer(text) if not (m[0].isalpha() or m[0].isdecimal())}
-    ids = tuple(sorted(w for w in words if _ID.fullmatch(w) and not _UNITS.fullmatch(w)))
-    for token in ids:
-        text = text.replace(token, " ")
-    numbers = []
+    ids = []
+    for word in set(_WORD.findall(text)):
+        if not (word.isalpha() or word.isdecimal()) and _is_id(word, text):
+            ids.append(word)
+            text = text.replace(word, " ")
+    numbers: list[_Number] = []
     for match in _NUMBER.finditer(text):
-        parsed = list(_parse(match[2]))
-        if len(parsed) != 1:  # 1.234 and 1,234 mean different things in different places: not judged
+        start, end = match.span()
+        before = text[max(0, start - 2) : start]
+        if before and (before[-1].isalnum() or before[-1] in "._"):
+            continue
+        parsed = list(_parse(match[0]))
+        if len(parsed) != 1:
             continue
         value, places = parsed[0]
-        percent = bool(match[3])
-        money = any(sign in match[0] for sign in "$€£¥")
-        if value <= _SMALL and places == 0 and not percent and not money:
-            continue
-        numbers.append((match[0].strip(), value, places, percent))
-    return _Claimed(tuple(dict.fromkeys(numbers)), tuple(dict.fromkeys(dates)), ids)
+        behind = text[end : end + 9].lstrip()
+        percent = behind.startswith(("%", "percent"))
+        money = not _CURRENCIES.isdisjoint(before)
+        if value > _SMALL or places or percent or money:
+            sign = before.strip()[-1:] if money else ""
+            numbers.append((f"{sign}{match[0]}{'%' if percent else ''}", value, places, percent))
+    return _Claimed(tuple(dict.fromkeys(numbers)), tuple(dict.fromkeys(dates)), tuple(sorted(ids)))
+
+
+def _is_id(word: str, text: str) -> bool:
+    if not _DIGIT.search(word) or word.strip("0123456789-_") == "" or word[0] in "-_" or _UNITS.fullmatch(word):
+        return False
+    at = text.find(word)  # part of a path, an address or a longer word is no id of its own
+    return (at == 0 or text[at - 1] not in "/.@") and text[at + len(word) : at + len(word) + 1] not in ("/", "@")
+
+
+def _dates(text: str) -> Iterator[re.Match[str]]:
+    if "-" in text or "/" in text or "." in text:
+        yield from _NUMBER_DATE.finditer(text)
+    folded = text.lower()
+    if any(hint in folded for hint in _MONTH_HINTS):
+        yield from _NAME_DATE.finditer(text)
 
 
 def _written(haystack: str, number: _Number) -> bool:
@@ -379,18 +405,22 @@ def _parse(raw: str) -> Iterator[tuple[float, int]]:
 
 
 def _readings(match: re.Match[str]) -> Iterator[_Date]:
-    part = match.groupdict()
+    part: dict[str, str | None] = {"y1": None, "m2": None, "m3": None, **match.groupdict()}
     if part["y1"]:
-        candidates = [(int(part["y1"]), int(part["m1"]), int(part["d1"]))]
+        candidates = [(_int(part["y1"]), _int(part["m1"]), _int(part["d1"]))]
     elif part["m2"]:
-        candidates = [(int(part["y2"] or 0), _MONTHS[part["m2"].lower()], int(part["d2"]))]
+        candidates = [(_int(part["y2"]), _MONTHS[part["m2"].lower()], _int(part["d2"]))]
     elif part["m3"]:
-        candidates = [(int(part["y3"] or 0), _MONTHS[part["m3"].lower()], int(part["d3"]))]
+        candidates = [(_int(part["y3"]), _MONTHS[part["m3"].lower()], _int(part["d3"]))]
     else:
-        year, a, b = int(part["y4"]), int(part["a"]), int(part["b"])
+        year, a, b = _int(part["y4"]), _int(part["a"]), _int(part["b"])
         year += 2000 if year < 100 else 0
         candidates = list(dict.fromkeys([(year, a, b), (year, b, a)]))
     yield from (c for c in candidates if 1 <= c[1] <= 12 and 1 <= c[2] <= 31)
+
+
+def _int(text: str | None) -> int:
+    return int(text) if text else 0
 
 
 def _same_date(a: _Date, b: _Date) -> bool:

@@ -1,0 +1,76 @@
+"""Runs the cases in cases/<family>_<subject>.yaml: a trace, a configuration, and the grades that must come out."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from graders import grader_types, load_graders
+from graders.testing import conversation, grade, trace
+from store.types import Case, Expectations, ExpectedCall
+from store.yamlfile import load_yaml
+
+FOLDER = Path(__file__).parent / "cases"
+
+
+class Wanted(BaseModel, extra="forbid"):
+    outcome: str
+    label: str | None = None
+    reason: str = ""
+    subject: str | None = None
+    score: float | None = None
+
+
+class Example(BaseModel, extra="forbid"):
+    config: dict[str, Any] = {}
+    tools: list[dict[str, Any]] = []
+    case: dict[str, Any] | None = None
+    trace: list[dict[str, Any]]
+    expect: list[Wanted]
+
+
+class File(BaseModel, extra="forbid"):
+    cases: dict[str, Example]
+
+
+FILES = {path.stem.replace("_", "/", 1): path for path in sorted(FOLDER.glob("*.yaml"))}
+EXAMPLES = [
+    pytest.param(name, example, id=f"{name}: {title}")
+    for name, path in FILES.items()
+    for title, example in load_yaml(path, File).cases.items()
+]
+
+
+def _case(fields: dict[str, Any] | None) -> Case | None:
+    if fields is None:
+        return None
+    expect = dict(fields.get("expect", {}))
+    for key in ("tools", "forbidden"):
+        if key in expect:
+            expect[key] = tuple(ExpectedCall(**call) for call in expect[key])
+    for key in ("tools_scope", "answer_contains"):
+        if key in expect:
+            expect[key] = tuple(expect[key])
+    return Case("c", "b", **{**fields, "expect": Expectations(**expect)})
+
+
+@pytest.mark.parametrize(("name", "example"), EXAMPLES)
+def test_example(name: str, example: Example) -> None:
+    (grader,) = load_graders({name: example.config})
+    case = _case(example.case)
+    item = conversation(example.trace, tools=example.tools, case=case) if example.trace else trace(case=case)
+    grades = grade(grader, item)
+    shown = [(g.outcome.value, g.label, g.reason, g.subject) for g in grades]
+    assert len(grades) == len(example.expect), shown
+    for found, want in zip(grades, example.expect, strict=True):
+        assert found.outcome == want.outcome, shown
+        assert want.reason in found.reason, shown
+        assert want.label in (None, found.label), shown
+        assert want.subject in (None, found.subject), shown
+        assert want.score in (None, found.score), shown
+
+
+def test_every_built_in_grader_has_cases() -> None:
+    built_in = {name for name, kind in grader_types().items() if kind.__module__.startswith("graders.checks")}
+    assert set(FILES) == built_in

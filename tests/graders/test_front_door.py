@@ -1,0 +1,55 @@
+"""What plugin authors import stays where it is."""
+
+import graders
+from graders import grader_types
+
+
+def test_exports() -> None:
+    assert sorted(graders.__all__) == [
+        "ApprovalPolicy",
+        "Evidence",
+        "Grade",
+        "Grader",
+        "Outcome",
+        "Score",
+        "Severity",
+        "Span",
+        "SpanKind",
+        "ToolCall",
+        "Trace",
+        "Worker",
+        "assemble",
+        "failed",
+        "grader_types",
+        "load_graders",
+        "load_policy",
+        "passed",
+        "run_graders",
+        "set_digest",
+        "skip",
+        "unknown",
+    ]
+    assert all(hasattr(graders, name) for name in graders.__all__)
+
+
+def test_built_in_graders() -> None:
+    built_in = [name for name, kind in grader_types().items() if kind.__module__.startswith("graders.checks")]
+    assert built_in == [
+        "action/class",
+        "approval/boundary",
+        "efficiency/errors",
+        "efficiency/first_token",
+        "efficiency/latency",
+        "efficiency/retries",
+        "efficiency/tokens_in",
+        "efficiency/tokens_out",
+        "efficiency/tool_calls",
+        "evidence/citations",
+        "evidence/contains",
+        "evidence/numbers",
+        "tools/arguments",
+        "tools/expected",
+        "tools/forbidden",
+        "tools/known",
+        "tools/loop",
+    ]
