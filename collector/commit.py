@@ -98,9 +98,9 @@ class GroupCommit:
             stopping = self._stopping and not self._waiting
             try:
                 self._log.seal_all() if stopping else self._log.seal_due(time.monotonic())
-            except OSError as error:
+            except Exception as error:
                 # Nothing is lost by waiting: the segment stays open and is sealed later, or recovered at the next start.
-                _log.warning("cannot seal a segment, will retry: %s", error)
+                _log.warning("cannot seal a segment, will retry: %r", error)
                 if not stopping:
                     time.sleep(_DISK_RETRY_SECONDS)
             if stopping:
@@ -136,8 +136,9 @@ class GroupCommit:
             failure: Retryable | None = None
             try:
                 self._log.write(signal, [waiting.record for waiting in group])
-            except OSError as error:
-                failure = Busy(f"the buffer cannot be written: {os.strerror(error.errno or 0)}")
+            except Exception as error:  # this thread must outlive whatever the disk does; the senders are told
+                reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else repr(error)
+                failure = Busy(f"the buffer cannot be written: {reason}")
                 for waiting in group:
                     self._ledger.refused(signal, waiting.record.count)
             self._loop.call_soon_threadsafe(_resolve, group, failure)

@@ -132,17 +132,21 @@ class Loader:
         pending = [(0, len(entries))]
         while pending:
             first, end = pending.pop()
-            part = entries[first:end]
-            sound = [entry for entry in part if zlib.crc32(data[entry.offset : entry.end]) == entry.crc]
+            sound: list[Entry] = []
+            damaged: list[int] = []
+            for number, entry in enumerate(entries[first:end], first):
+                if zlib.crc32(data[entry.offset : entry.end]) == entry.crc:
+                    sound.append(entry)
+                else:
+                    damaged.append(number)
             if (first, end) not in refused:
                 name = f"{first}" if end - first == 1 else f"{first}-{end - 1}"
                 reason = self._refusal(segment, name, [data[entry.offset : entry.end] for entry in sound])
                 if reason is None:
                     stored += sum(entry.count for entry in sound)
-                    for number in range(first, end):
-                        if entries[number] not in sound:
-                            self._set_aside(segment, data, entries[number], number, "the checksum does not match")
-                            quarantined += entries[number].count
+                    for number in damaged:
+                        self._set_aside(segment, data, entries[number], number, "the checksum does not match")
+                        quarantined += entries[number].count
                     continue
                 _append_journal(segment.split, first, end, reason)
                 refused[first, end] = reason

@@ -49,7 +49,7 @@ import secrets
 import time
 import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -64,6 +64,8 @@ from store import Retryable, StoreError
 _ENTRY: Final = Struct("<QQII")
 _ENTRY_CRC: Final = Struct("<I")
 _ENTRY_BYTES: Final = _ENTRY.size + _ENTRY_CRC.size
+_RECOUNT_SECONDS: Final = 1.0
+"""How often a full buffer looks whether someone cleared the quarantine."""
 _RECORDS_PER_WRITEV: Final = 256
 """Two buffers each; the kernel takes 1024 buffers a call."""
 
@@ -240,12 +242,16 @@ class SegmentLog:
         self._shared = Lock()
         self.recovery = Recovery()
         self._used = 0
+        self._quarantined = 0
+        self._recounted = 0.0
         self._closed = False
         self._lock = _take(directory)
         try:
             self.quarantine_directory.mkdir(exist_ok=True)
             self._recover()
-            self._used = sum(path.stat().st_size for path in self._files())
+            self._quarantined = 0
+            self._used = sum(path.stat().st_size for path in self.directory.iterdir() if path.is_file())
+            self._recount_quarantine()
         except OSError as error:
             os.close(self._lock)
             raise BufferUnusable(
@@ -268,6 +274,8 @@ class SegmentLog:
         """Set aside disk for a payload about to be written; raises `BufferFull`."""
         needed = _cost(size)
         with self._shared:
+            if self._used + needed > self._budget and time.monotonic() - self._recounted > _RECOUNT_SECONDS:
+                self._recount_quarantine()
             if self._used + needed > self._budget:
                 raise BufferFull(
                     f"the buffer holds {self._used} bytes and may hold {self._budget} (`disk_budget_bytes`); "
@@ -363,17 +371,22 @@ class SegmentLog:
         grown = 0 if path.exists() else len(data) + len(note)
         _write_file(path, data)
         _write_file(path.with_suffix(".json"), note)
-        self._spend(grown)
+        with self._shared:
+            self._quarantined += grown
+            self._used += grown
 
     # --- inside ---
+
+    def _recount_quarantine(self) -> None:
+        """People clear the quarantine while we run."""
+        self._recounted = time.monotonic()
+        now = sum(path.stat().st_size for path in self.quarantine_directory.iterdir())
+        self._used += now - self._quarantined
+        self._quarantined = now
 
     def _spend(self, size: int) -> None:
         with self._shared:
             self._used += size
-
-    def _files(self) -> Iterator[Path]:
-        for directory in (self.directory, self.quarantine_directory):
-            yield from (path for path in directory.iterdir() if path.is_file())
 
     def _new_id(self) -> str:
         stamp = max(time.time_ns(), int(self._last_id[:16] or "0", 16) + 1)

@@ -75,6 +75,7 @@ class Collector:
 
             intake = Intake(commit, self._ledger)
             listener = _listen(settings.http_host, settings.http_port)
+            stack.callback(listener.close)
             self.http_port = listener.getsockname()[1]
             http = _HttpServer(
                 uvicorn.Config(
@@ -86,20 +87,23 @@ class Collector:
                     access_log=False,
                     server_header=False,
                     date_header=False,
+                    # Exporters send every few seconds; a connection closed just before that costs them a retry.
+                    timeout_keep_alive=75,
                 )
             )
             serving = asyncio.create_task(http.serve(sockets=[listener]), name="collector-http")
             stack.push_async_callback(self._stop_http, http, serving)
 
-            rpc = grpc_server(intake, max_request_bytes=settings.max_request_bytes)
-            stack.push_async_callback(lambda: rpc.stop(self._patience()))
-            self.grpc_port = _bind(rpc, settings.grpc_host, settings.grpc_port)
-            await rpc.start()
             while not http.started:
                 if serving.done():
                     await serving
                     raise PortUnavailable("the HTTP server ended while starting")
                 await asyncio.sleep(0.005)
+
+            rpc = grpc_server(intake, max_request_bytes=settings.max_request_bytes)
+            stack.push_async_callback(lambda: rpc.stop(self._patience()))
+            self.grpc_port = _bind(rpc, settings.grpc_host, settings.grpc_port)
+            await rpc.start()
             self._running = stack.pop_all()
 
     async def stop(self, deadline: float = 10.0) -> None:

@@ -401,6 +401,18 @@ def test_the_disk_budget_holds_and_frees(tmp_path: Path) -> None:
     log.close()
 
 
+def test_clearing_the_quarantine_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = open_log(tmp_path, disk_budget_bytes=2_000)
+    log.quarantine("0a", "traces", "0", bytes(1_900), count=1, reason="test")
+    with pytest.raises(BufferFull, match="as quarantine is cleared"):
+        log.reserve(500)
+    for path in (tmp_path / "quarantine").iterdir():
+        path.unlink()
+    monkeypatch.setattr(segments, "_RECOUNT_SECONDS", 0.0)
+    log.reserve(500)
+    log.close()
+
+
 def test_the_budget_counts_what_was_found_at_start(crashed: Path) -> None:
     with pytest.raises(BufferFull):
         open_log_and_reserve(crashed, budget=100)
