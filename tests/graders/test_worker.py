@@ -1,0 +1,170 @@
+"""From stored spans to stored grades: idempotent, crash-safe, and undisturbed by one bad trace."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from google.protobuf.internal.encoder import _VarintBytes  # type: ignore[attr-defined]
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from graders import Grader, Score, Trace, Worker, load_graders, passed
+from graders.testing import conversation
+from store.client import Store
+from store.errors import Retryable
+from store.types import Span
+
+STEPS: list[dict[str, Any]] = [
+    {"user": "Pay 12.50 to Ann"},
+    {"assistant": "", "calls": [{"id": "c1", "name": "pay", "arguments": {"to": "Ann", "amount": 12.5}}]},
+    {"tool": "pay", "id": "c1", "arguments": {"to": "Ann", "amount": 12.5}, "result": "paid"},
+    {"assistant": "I paid 12.50."},
+]
+GRADERS = {
+    "approval/boundary": {"policy": {"tools": [{"match": "pay", "effect": "write"}]}},
+    "tools/known": {},
+    "evidence/numbers": {},
+}
+
+
+class Fragile(Grader, name="test/fragile", version="1"):
+    """Breaks on one trace."""
+
+    def grade(self, trace: Trace) -> Score:
+        if trace.trace_id.endswith("2"):
+            raise RuntimeError("on purpose")
+        return passed()
+
+
+def spans_of(number: int) -> list[Span]:
+    return [replace(s, trace_id=f"{number:032x}") for s in conversation(STEPS).spans]
+
+
+def send(store: Store, folder: Path, segment: str, spans: Iterable[Span]) -> None:
+    """Through the store's front door, as the collector does it."""
+    request = ExportTraceServiceRequest()
+    group = request.resource_spans.add().scope_spans.add()
+    for item in spans:
+        span = group.spans.add(
+            trace_id=bytes.fromhex(item.trace_id),
+            span_id=bytes.fromhex(item.span_id),
+            parent_span_id=bytes.fromhex(item.parent_span_id),
+            name=item.name,
+            start_time_unix_nano=item.start_ns,
+            end_time_unix_nano=item.end_ns,
+        )
+        for key, value in item.attributes.items():
+            span.attributes.add(key=key).value.string_value = value
+    body = request.SerializeToString()
+    path = folder / segment
+    path.write_bytes(_VarintBytes(len(body)) + body)
+    store.load("traces", segment, path)
+
+
+def worker(store: Store, *more: Grader) -> Worker:
+    return Worker(store, (*load_graders(GRADERS), *more), grace_ms=0, idle_ms=600_000, poll_s=0.01)
+
+
+def grades(store: Store, table: str = "grades FINAL") -> list[tuple[Any, ...]]:
+    rows = store.query(f"SELECT TraceId, Grader, Subject, Outcome, Label, Generation FROM {table} ORDER BY ALL")
+    return [tuple(row.values()) for row in rows]
+
+
+def test_grades_what_is_closed_once(store: Store, tmp_path: Path) -> None:
+    send(store, tmp_path, "s1", [*spans_of(1), *spans_of(3)])
+    subject = worker(store)
+    assert subject.run_once() == 2
+    assert subject.run_once() == 0
+    one = f"{1:032x}"
+    assert [row[1:] for row in grades(store) if row[0] == one] == [
+        ("approval/boundary", "c1", "unknown", "not_observable", 1),
+        ("evidence/numbers", "", "pass", "supported", 1),
+        ("tools/known", "c1", "unknown", "", 1),
+    ]
+    calls = store.query("SELECT * FROM tool_calls FINAL WHERE TraceId = {t:String}", {"t": one})
+    assert len(calls) == 1
+    assert calls[0]["CallKey"] == "c1"
+    assert calls[0]["Executed"] == "yes"
+    assert calls[0]["ApprovalState"] == "not_observable"
+    assert calls[0]["Arguments"] == '{"amount":12.5,"to":"Ann"}'
+    (mark,) = store.query("SELECT * FROM graded_traces FINAL WHERE TraceId = {t:String}", {"t": one})
+    assert (mark["Generation"], mark["Completeness"]) == (1, "complete")
+    assert mark["GraderSet"].startswith("sha256:")
+
+
+def test_late_spans_are_graded_as_the_next_generation(store: Store, tmp_path: Path) -> None:
+    first, *rest = spans_of(1)
+    send(store, tmp_path, "s1", [first, *rest[:-1]])
+    subject = worker(store)
+    assert subject.run_once() == 1
+    time.sleep(0.01)
+    send(store, tmp_path, "s2", rest[-1:])
+    assert subject.run_once() == 1
+    now = {row[1]: (row[3], row[5]) for row in grades(store, "grades_v")}
+    assert now["evidence/numbers"] == ("pass", 2)
+
+
+class Dying:
+    """A store whose process dies before or after the n-th write."""
+
+    def __init__(self, store: Store, dies_at: int, after: bool) -> None:
+        self._store, self._left, self._after = store, dies_at, after
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+        if name not in ("insert_tool_calls", "insert_grades", "mark_graded"):
+            return method
+
+        def write(rows: Any) -> None:
+            self._left -= 1
+            if self._left == 0 and not self._after:
+                raise Retryable("gone")
+            method(rows)
+            if self._left == 0:
+                raise Retryable("gone")
+
+        return write
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("dies_at", [1, 2, 3])
+def test_a_crash_anywhere_doubles_and_loses_nothing(store: Store, tmp_path: Path, dies_at: int, after: bool) -> None:
+    send(store, tmp_path, "s1", spans_of(1))
+    with pytest.raises(Retryable):
+        worker(cast(Store, Dying(store, dies_at, after))).run_once()
+    worker(store).run_once()
+    assert [row[1:3] for row in grades(store)] == [
+        ("approval/boundary", "c1"),
+        ("evidence/numbers", ""),
+        ("tools/known", "c1"),
+    ]
+    assert len(store.query("SELECT CallKey FROM tool_calls FINAL")) == 1
+    assert worker(store).run_once() == 0
+
+
+def test_one_bad_trace_stops_no_other(store: Store, tmp_path: Path) -> None:
+    send(store, tmp_path, "s1", [*spans_of(1), *spans_of(2)])
+    assert worker(store, Fragile()).run_once() == 2
+    found = {row[0][-1]: row[3] for row in grades(store) if row[1] == "test/fragile"}
+    assert found == {"1": "pass", "2": "error"}
+
+
+def test_runs_until_told_to_stop_and_waits_out_failures(store: Store, tmp_path: Path) -> None:
+    send(store, tmp_path, "s1", spans_of(1))
+    stop = threading.Event()
+    thread = threading.Thread(target=worker(cast(Store, Dying(store, 1, False))).run_forever, args=(stop,))
+    thread.start()
+    try:
+        deadline = time.monotonic() + 20
+        while not grades(store) and time.monotonic() < deadline:
+            time.sleep(0.02)
+    finally:
+        stop.set()
+        thread.join(20)
+    assert not thread.is_alive()
+    assert len(grades(store)) == 3
