@@ -26,7 +26,7 @@ from gate.evidence import ArmSelector
 from store import StoreError
 from store.client import Dsn, Store, connect
 from store.yamlfile import ConfigError
-from tracegrade.config import Config, load_config
+from tracegrade.config import Config, explain, load_config
 from tracegrade.remote import ask_gate
 from tracegrade.running import Addresses, find
 
@@ -136,6 +136,13 @@ def clickhouse(path: Path, host: str, port: int, token: str, read_only: bool) ->
         )
 
     guarded(start)
+
+
+@cli.command("config")
+@config_option
+def show_config(config_path: Path | None) -> None:
+    """Print the configuration in force, every key explained."""
+    click.echo("\n".join(explain(configured(config_path))))
 
 
 @cli.group()

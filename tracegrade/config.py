@@ -7,7 +7,9 @@ Which graders exist and what the collector understands is said where they live.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
@@ -23,13 +25,14 @@ PREFIX = "TRACEGRADE_"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Listener(_Section):
     """Where a server listens."""
 
     host: str = "127.0.0.1"
+    """Address to listen on."""
     port: int = Field(default=0, ge=0, le=65535)
     """0 picks a free port."""
 
@@ -38,12 +41,14 @@ class ClickHouseListener(Listener):
     """ClickHouse's HTTP interface."""
 
     port: int = Field(default=8123, ge=0, le=65535)
+    """0 picks a free port."""
 
 
 class GateListener(Listener):
     """The gate's REST interface."""
 
     port: int = Field(default=8080, ge=0, le=65535)
+    """0 picks a free port."""
 
 
 class Grading(_Section):
@@ -69,6 +74,7 @@ class Config(_Section):
     retention_days: int = Field(default=90, ge=1, le=36500)
     """How long traces and grades are kept after they arrived. Decisions and suites are kept for ever."""
     collector: CollectorSettings = Field(default_factory=CollectorSettings)
+    """The OTLP receiver and the segments it keeps until the store has them."""
     clickhouse: ClickHouseListener = ClickHouseListener()
     """ClickHouse's HTTP interface to the embedded engine, read-only."""
     gate: GateListener = GateListener()
@@ -76,6 +82,7 @@ class Config(_Section):
     insecure: bool = False
     """Allow listening beyond this machine although nothing authenticates callers: for a network that is closed otherwise."""
     grading: Grading = Grading()
+    """Closing and grading of traces."""
     policies: tuple[Path, ...] = ()
     """Release policies the gate knows by name; a request may also carry its own."""
 
@@ -90,6 +97,22 @@ class Config(_Section):
     def dsn(self) -> str:
         """The store to open."""
         return self.store or f"chdb://{self.data_dir.expanduser().resolve()}/db"
+
+
+def explain(model: BaseModel, indent: str = "") -> Iterator[str]:
+    """The configuration as YAML lines, each key under its description."""
+    for name, info in type(model).model_fields.items():
+        value = getattr(model, name)
+        if info.description:
+            yield from (f"{indent}# {line}" for line in info.description.splitlines())
+        if isinstance(value, BaseModel):
+            yield f"{indent}{name}:"
+            yield from explain(value, indent + "  ")
+        else:
+            plain = model.model_dump(mode="json", include={name})[name]
+            if isinstance(plain, str):
+                plain = re.sub(r"(?<=://)([^:/@]*):[^@]*@", r"\1:…@", plain)  # a password stays where it is
+            yield f"{indent}{name}: {json.dumps(plain, ensure_ascii=False)}"
 
 
 def _open_listeners(config: Config, file: str) -> Iterator[Problem]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from store.yamlfile import ConfigError
-from tracegrade.config import load_config
+from tracegrade.config import explain, load_config
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -104,3 +104,19 @@ def test_listening_beyond_this_machine_must_be_said(tmp_path: Path, host: str, k
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_loopback_needs_no_permission(tmp_path: Path, host: str) -> None:
     assert load_config(write(tmp_path, f"gate: {{host: '{host}', port: 1}}"), {}).gate.host == host
+
+
+def test_what_is_printed_can_be_read_back(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "data_dir: /d\ngrading: {graders: {tools/loop: {repeats: 4}}}\n"), {})
+    again = load_config(write(tmp_path, "\n".join(explain(config))), {})
+    assert again == config
+
+
+def test_a_password_is_not_printed(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, "store: clickhouse://me:secret@db/x\n"), {})
+    assert "secret" not in "\n".join(explain(config))
+
+
+def test_the_documentation_shows_every_key() -> None:
+    page = Path(__file__).parents[2] / "docs" / "configuration.md"
+    assert "\n".join(explain(load_config(None, {}))) in page.read_text(), "paste the output of `tracegrade config`"
