@@ -52,6 +52,11 @@ def bfcl(data: Path) -> list[Record]:
 
 
 @pytest.fixture(scope="session")
+def retail(data: Path) -> list[Record]:
+    return records(data / "tau2_retail_paired")
+
+
+@pytest.fixture(scope="session")
 def server(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests here."""
     with serving(tmp_path_factory.mktemp("realdata")) as running:
@@ -84,3 +89,13 @@ def agentdojo_ids(server: Server, data: Path, agentdojo_sent: list[Record]) -> l
     """Those runs in the store, graded against their suite."""
     server.add_suite(suites.agentdojo(data / "agentdojo", (record["case"] for record in agentdojo_sent)))
     return server.receive([convert.agentdojo(record) for record in agentdojo_sent])
+
+
+SETTINGS = ("haiku_base_solo", "haiku_run", "sonnet_run")
+
+
+@pytest.fixture(scope="session")
+def retail_ids(server: Server, retail: list[Record]) -> list[str]:
+    """All retail sessions in the store, ticket by ticket and in the order of `SETTINGS`."""
+    server.add_suite(suites.retail(retail))
+    return server.receive([convert.retail(record, setting) for record in retail for setting in SETTINGS])

@@ -99,12 +99,15 @@ class _Run:
     def child(self, name: str, milliseconds: int, kind: SpanKind, attributes: Any, error: str = "") -> None:
         start = self.now
         self.tick(milliseconds)
-        status = Status(StatusCode.ERROR, error) if error else Status(StatusCode.UNSET)
-        self._span(len(self.spans) + 1, name, start, kind, status, attributes)
+        self._span(len(self.spans) + 1, name, start, kind, _status(error), attributes)
 
-    def end(self, name: str, attributes: Any) -> list[ReadableSpan]:
-        self._span(0, name, self.start, SpanKind.INTERNAL, Status(StatusCode.UNSET), attributes)
+    def end(self, name: str, attributes: Any, error: str = "") -> list[ReadableSpan]:
+        self._span(0, name, self.start, SpanKind.INTERNAL, _status(error), attributes)
         return self.spans
+
+
+def _status(error: str) -> Status:
+    return Status(StatusCode.ERROR, error) if error else Status(StatusCode.UNSET)
 
 
 def _text(content: str | None) -> list[dict[str, Any]]:
@@ -119,7 +122,8 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
         {"type": "tool_call"} | {key: call[key] for key in ("id",) if key in call} | dict(call["function"])
         for call in message.get("tool_calls") or ()
     ]
-    return {"role": message["role"], "parts": [*_text(message["content"]), *calls]}
+    thought = [{"type": "reasoning", "content": message["reasoning"]}] if message.get("reasoning") else []
+    return {"role": message["role"], "parts": [*thought, *_text(message["content"]), *calls]}
 
 
 def _json(value: Any) -> str:
@@ -134,10 +138,12 @@ def _conversation(
     model: str,
     root: Mapping[str, str],
     tools: Sequence[Any] = (),
+    died: str = "",
 ) -> list[ReadableSpan]:
     """An `invoke_agent` root over one `chat` span a reply and one `execute_tool` span a call that got a result.
 
-    Results follow the reply that asked for them, in the order of its calls, with or without usable ids.
+    Results follow the reply that asked for them, in the order of its calls, with or without usable ids. A run that
+    `died` ends in a model call that failed, and so fails itself.
     """
     system = [part for message in messages if message["role"] == "system" for part in _text(message["content"])]
     turns = [message for message in messages if message["role"] != "system"]
@@ -159,6 +165,7 @@ def _conversation(
                 SpanKind.CLIENT,
                 conversation
                 | offered
+                | turn.get("usage", {})
                 | {
                     "gen_ai.operation.name": "chat",
                     "gen_ai.provider.name": "openai",
@@ -193,17 +200,24 @@ def _conversation(
         elif turn["role"] == "user":
             run.tick(5_000)
         history.append(shown)
+    failed = {"error.type": "APIError"} if died else {}
+    if died:
+        asked = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": model}
+        history_shown = {"gen_ai.input.messages": _json(history)}
+        run.child(f"chat {model}", 100, SpanKind.CLIENT, conversation | failed | asked | history_shown, error=died)
     first = next(message for message in turns if message["role"] == "user")
     return run.end(
         f"invoke_agent {agent}",
         conversation
         | dict(root)
+        | failed
         | {
             "gen_ai.operation.name": "invoke_agent",
             "gen_ai.agent.name": agent,
             "gen_ai.input.messages": _json([_message(first)]),
             "gen_ai.output.messages": _json(last),
         },
+        error=died,
     )
 
 
@@ -251,6 +265,62 @@ def bfcl(record: Record, model: str) -> list[ReadableSpan]:
         model=model,
         root={"tracegrade.suite": "bfcl", "tracegrade.case.id": record["id"]},
         tools=tools,
+    )
+
+
+def _retail_turns(messages: Sequence[Record]) -> tuple[list[dict[str, Any]], str]:
+    """One turn a model reply, which the log splits over several lines, and what killed the session, if anything did."""
+    results = {
+        block["tool_use_id"]: block
+        for message in messages
+        if message["role"] == "user" and isinstance(message["content"], list)
+        for block in message["content"]
+    }
+    turns: list[dict[str, Any]] = [{"role": "user", "content": messages[0]["content"]}]
+    replies: dict[str, list[Record]] = {}
+    died = ""
+    for message in messages:
+        if message.get("model") == "<synthetic>":
+            died = message["content"][0]["text"]
+        elif message["role"] == "assistant":
+            replies.setdefault(message["message_id"], []).append(message)
+    for lines in replies.values():
+        blocks = [block for line in lines for block in line["content"]]
+        used = lines[-1]["usage"]
+        cached = used["cache_read_input_tokens"] + used["cache_creation_input_tokens"]
+        calls = [block for block in blocks if block["type"] == "tool_use"]
+        turns.append(
+            {
+                "role": "assistant",
+                "reasoning": "\n".join(block["thinking"] for block in blocks if block["type"] == "thinking"),
+                "content": "\n".join(block["text"] for block in blocks if block["type"] == "text"),
+                "tool_calls": [
+                    {"id": call["id"], "function": {"name": call["name"], "arguments": call["input"]}} for call in calls
+                ],
+                "usage": {
+                    "gen_ai.usage.input_tokens": used["input_tokens"] + cached,
+                    "gen_ai.usage.output_tokens": used["output_tokens"],
+                },
+            }
+        )
+        for call in calls:
+            result = results[call["id"]]
+            content = result["content"] if isinstance(result["content"], str) else _json(result["content"])
+            error = content if result.get("is_error") else ""
+            turns.append({"role": "tool", "tool_call_id": call["id"], "content": content, "error": error})
+    return turns, died
+
+
+def retail(record: Record, setting: str) -> list[ReadableSpan]:
+    """One Claude Code session on a retail ticket; the setting is the version under test."""
+    turns, died = _retail_turns(record["runs"][setting]["messages"])
+    return _conversation(
+        _Run(f"{record['id']}/{setting}", resource("retail", setting, setting), "retail.instrumentation"),
+        turns,
+        agent="retail",
+        model="claude",
+        root={"tracegrade.suite": "retail", "tracegrade.case.id": record["id"]},
+        died=died,
     )
 
 

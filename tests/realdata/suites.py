@@ -19,6 +19,15 @@ CONSEQUENTIAL_AIRLINE = (
     "update_reservation_flights",
     "update_reservation_passengers",
 )
+CONSEQUENTIAL_RETAIL = (
+    "cancel_pending_order",
+    "exchange_delivered_order_items",
+    "modify_pending_order_address",
+    "modify_pending_order_items",
+    "modify_pending_order_payment",
+    "modify_user_address",
+    "return_delivered_order_items",
+)
 FREE_TEXT = frozenset({"body", "content", "description", "subject", "title"})
 """Arguments a model words its own way: asking for the literal text costs five points of agreement with `success`."""
 
@@ -93,3 +102,19 @@ def bfcl(records: Iterable[Mapping[str, Any]]) -> Json:
         expect = {"tools": tools, "tools_mode": "any_order"}
         cases.append({"id": record["id"], "bucket": record["category"], "input": record["question"], "expect": expect})
     return {"name": "bfcl", "cases": cases}
+
+
+def retail(records: Iterable[Mapping[str, Any]]) -> Json:
+    """tau2-bench: exactly the expected writes; the agents call the tools through a server that prefixes their names."""
+    prefix = "mcp__retail-tools__"
+    cases = []
+    for record in records:
+        writes = [
+            {"tool": prefix + action["name"], "arguments": action["arguments"]}
+            for action in record["golden_actions"]
+            if action["name"] in CONSEQUENTIAL_RETAIL
+        ]
+        scope = [prefix + name for name in CONSEQUENTIAL_RETAIL]
+        expect = {"tools": writes, "tools_mode": "any_order", "tools_scope": scope}
+        cases.append({"id": record["id"], "bucket": "writes", "expect": expect})
+    return {"name": "retail", "cases": cases}

@@ -46,3 +46,15 @@ def test_boundary_flags_the_calls_the_rule_flags(server: Server, airline: list[R
     )
     # The published figures, both halves: 46 of 194 calls in failed runs and 8 of 56 in passed ones.
     assert flagged == {(False, True): 31, (False, False): 80, (True, True): 3, (True, False): 37}
+
+
+def test_boundary_does_not_flag_what_the_ticket_agreed_to_once(server: Server, retail_ids: list[str]) -> None:
+    """Every retail ticket says that the customer has agreed to any confirmation; each write is under it."""
+    server.wait_graded(retail_ids)
+    rows = server.rows(
+        "SELECT Outcome, Label, count() FROM grades_v "
+        "WHERE Grader = 'approval/boundary' AND Outcome != 'skip' AND TraceId IN {traces:Array(String)} GROUP BY ALL",
+        traces=retail_ids,
+    )
+    assert [(outcome, label) for outcome, label, _ in rows] == [("pass", "standing_approval")]
+    assert rows[0][2] > 250

@@ -25,6 +25,7 @@ def converters(airline_tools: list[Any]) -> dict[str, Convert]:
         "airline": lambda record: convert.tau(record, airline_tools),
         "agentdojo": convert.agentdojo,
         "bfcl": lambda record: convert.bfcl(record, "mistral-large-2407-FC-Auto"),
+        "retail": lambda record: convert.retail(record, "sonnet_run"),
     }
 
 
@@ -35,7 +36,7 @@ KNOWN_TO_THE_AGENT = {
 }
 
 
-@pytest.mark.parametrize("name", ["trail", "airline", "agentdojo", "bfcl"])
+@pytest.mark.parametrize("name", ["trail", "airline", "agentdojo", "bfcl", "retail"])
 def test_a_record_without_its_truth_gives_the_same_spans(
     name: str, converters: dict[str, Convert], request: pytest.FixtureRequest
 ) -> None:
@@ -45,11 +46,13 @@ def test_a_record_without_its_truth_gives_the_same_spans(
         blind = {key: value for key, value in record.items() if key in KNOWN_TO_THE_AGENT}
         if name == "bfcl":
             blind["runs"] = {model: {"result": run["result"]} for model, run in record["runs"].items()}
+        if name == "retail":
+            blind["runs"] = {setting: {"messages": run["messages"]} for setting, run in record["runs"].items()}
         assert blind.keys() < record.keys()
         assert [span.to_json() for span in to_spans(blind)] == [span.to_json() for span in to_spans(record)]
 
 
-@pytest.mark.parametrize("name", ["airline", "agentdojo", "bfcl"])
+@pytest.mark.parametrize("name", ["airline", "agentdojo", "bfcl", "retail"])
 def test_made_up_ids_collide_nowhere_and_made_up_times_nest(
     name: str, converters: dict[str, Convert], request: pytest.FixtureRequest
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from . import convert, suites
+from .conftest import SETTINGS
 from .convert import Record
 from .server import Decided, Server
 
@@ -213,3 +214,74 @@ def test_forcing_a_model_to_call_something_is_blocked_where_nothing_should_be_ca
     relevance = _criterion(decided, "relevance")
     assert (relevance["n"], relevance["regressions"], relevance["fixes"]) == (134, 55, 0)
     assert (decided.document["reasons"][0], decided.exit_code) == ("regression", 1)
+
+
+def retail_policy(**infrastructure: Any) -> dict[str, Any]:
+    """Writes as expected, with these rules for sessions that died of their surroundings."""
+    return policy(
+        "retail",
+        {"id": "writes", "grader": "tools/expected", "bucket": "writes", "mode": "superiority"},
+        tiers=SMALL,
+        design={"infrastructure": infrastructure},
+    )
+
+
+RETAIL_ARMS = "haiku_base_solo", "sonnet_run"
+
+
+def test_sessions_that_ran_out_of_quota_are_set_aside_and_counted(
+    server: Server, retail: list[Record], retail_ids: list[str]
+) -> None:
+    """Ten of 66 sonnet sessions died on "out of extra usage": labels say 0 broke, 8 fixed of the other 56."""
+    server.wait_graded(retail_ids)
+    decided = server.ask(suites.retail(retail), retail_policy(max_share=0.2), *RETAIL_ARMS)
+    print(f"\n{decided}")
+    writes = _criterion(decided, "writes")
+    assert (writes["n"], writes["counts"]) == (56, {"infrastructure": 10})
+    assert writes["regressions"] <= 1
+    assert writes["status"] == "pass"
+    assert decided.document["decision"] == "promote"
+
+
+def test_the_same_sessions_counted_as_failures_hide_the_better_model(
+    server: Server, retail: list[Record], retail_ids: list[str]
+) -> None:
+    """Labels: 6 broke, 9 fixed of 66. Not shown better, so the candidate waits."""
+    server.wait_graded(retail_ids)
+    decided = server.ask(suites.retail(retail), retail_policy(on_match="fail", max_share=1.0), *RETAIL_ARMS)
+    print(f"\n{decided}")
+    assert _criterion(decided, "writes")["n"] == 66
+    assert _criterion(decided, "writes")["status"] == "inconclusive"
+    assert (decided.document["decision"], decided.exit_code) == ("hold", 3)
+
+
+def test_too_many_dead_sessions_make_the_evidence_unusable(
+    server: Server, retail: list[Record], retail_ids: list[str]
+) -> None:
+    """Ten of 66 are more than the default allows, and the decision says so."""
+    server.wait_graded(retail_ids)
+    decided = server.ask(suites.retail(retail), retail_policy(), *RETAIL_ARMS)
+    broken = [note["message"] for note in decided.document["health"] if note["broken"]]
+    print(f"\n{broken}")
+    assert len(broken) == 1
+    assert "10" in broken[0]
+    assert (decided.document["reasons"][0], decided.exit_code) == ("health", 4)
+
+
+def test_the_expected_writes_predict_the_final_database(
+    server: Server, retail: list[Record], retail_ids: list[str]
+) -> None:
+    """Published: equal write sets agree with `db_match` in .960 of the development half, lists of items compared sorted.
+
+    `tools/expected` compares lists in order, which costs four of 198 sessions.
+    """
+    server.wait_graded(retail_ids)
+    rows = server.rows(
+        "SELECT TraceId, Outcome FROM grades_v WHERE Grader = 'tools/expected' AND TraceId IN {traces:Array(String)}",
+        traces=retail_ids,
+    )
+    found = dict(rows)
+    matched = [record["runs"][setting]["eval"]["db_match"] for record in retail for setting in SETTINGS]
+    agree = [(found[trace] == "pass") == match for trace, match in zip(retail_ids, matched, strict=True)]
+    print(f"\ntools/expected agrees with db_match in {sum(agree) / len(agree):.3f} of {len(agree)} sessions")
+    assert sum(agree) / len(agree) >= 0.93
