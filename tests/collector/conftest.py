@@ -75,6 +75,10 @@ class Running:
         self.http = f"http://127.0.0.1:{collector.http_port}"
         self.grpc = f"127.0.0.1:{collector.grpc_port}"
         self._loop = loop
+        self._client = httpx.Client(trust_env=False, verify=False)
+
+    def close(self) -> None:
+        self._client.close()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
@@ -83,9 +87,11 @@ class Running:
         self.run(self.collector.stop(deadline))
 
     def post(self, path: str, body: bytes, kind: str = "application/x-protobuf", **headers: str) -> httpx.Response:
-        with httpx.Client(trust_env=False) as client:
-            named = {name.replace("_", "-"): value for name, value in headers.items()}
-            return client.post(self.http + path, content=body, headers={"content-type": kind, **named})
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return self.request("POST", path, body, {"content-type": kind, **named})
+
+    def request(self, method: str, path: str, body: Any, headers: dict[str, str]) -> httpx.Response:
+        return self._client.request(method, self.http + path, content=body, headers=headers)
 
     def assert_books_balance(self) -> None:
         for counts in self.collector.stats().signals.values():
@@ -106,6 +112,7 @@ def _running(directory: Path, sink: MemorySink, settings: dict[str, Any]) -> Ite
         try:
             yield running
         finally:
+            running.close()
             running.stop()
     finally:
         loop.call_soon_threadsafe(loop.stop)
@@ -124,6 +131,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield lambda sink=None, directory=tmp_path / "buffer", **settings: stack.enter_context(
             _running(directory, sink or MemorySink(), settings)
         )
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """One collector for all tests of a module that leave no trace in it."""
+    with _running(tmp_path_factory.mktemp("shared"), MemorySink(), {"segment_age_seconds": 0.001}) as running:
+        yield running
 
 
 @pytest.fixture

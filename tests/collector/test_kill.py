@@ -163,6 +163,14 @@ class Client:
         self._stop.set()
 
 
+def wait_for_a_load(buffer: Path) -> None:
+    """Until a segment that was not sealed yet is: it, or one before it, is being loaded."""
+    seen = set(buffer.glob("*.pb"))
+    deadline = time.monotonic() + 1
+    while time.monotonic() < deadline and set(buffer.glob("*.pb")) <= seen:
+        time.sleep(0.001)
+
+
 @pytest.mark.timeout(120)
 def test_nothing_acknowledged_is_lost_or_doubled_by_sigkill(tmp_path: Path) -> None:
     seed = int(os.environ.get("KILL_SEED") or random.randrange(2**32))
@@ -171,7 +179,7 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_sigkill(tmp_path: Path) -> N
     encoded = Encoded()
     clients: list[Client] = []
     for _ in range(KILLS):
-        delay = chance.choice([chance.uniform(0.0, 0.3), chance.uniform(0.5, 1.5), chance.uniform(0.5, 1.5)])
+        delay, aim, more = chance.uniform(0.0, 1.2), chance.random() < 0.7, chance.uniform(0.0, 0.3)
         with server(tmp_path) as (process, http_port, grpc_port):
             by_http, by_grpc = Client(encoded), Client(encoded)
             clients += by_http, by_grpc
@@ -182,6 +190,9 @@ def test_nothing_acknowledged_is_lost_or_doubled_by_sigkill(tmp_path: Path) -> N
             for thread in threads:
                 thread.start()
             time.sleep(delay)
+            if aim:
+                wait_for_a_load(tmp_path / "buffer")
+                time.sleep(more)
             process.kill()
             for client in (by_http, by_grpc):
                 client.stop()
