@@ -1,0 +1,28 @@
+"""The suite and the policy in the documentation load."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from gate.policy import parse_policy
+from gate.suite import parse_suite
+from graders import ApprovalPolicy, grader_types
+from store.yamlfile import parse_yaml
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def blocks(page: str) -> list[str]:
+    return re.findall(r"```yaml\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+def test_the_documented_suite_and_policy_load() -> None:
+    suite, policy = blocks("release-policy.md")
+    assert parse_suite(suite).cases[0].id == "refund-01"
+    assert parse_policy(policy, grader_types()).name == "support-agent"
+
+
+def test_the_documented_approval_policy_loads() -> None:
+    [policy] = blocks("approvals.md")
+    assert len(parse_yaml(policy, ApprovalPolicy).tools) == 3
