@@ -188,6 +188,7 @@ class _Assembly:
         self.documents: list[Document] = []
         self.approvals: list[Approval] = []
         self.calls: list[_Call] = []
+        self.structural: dict[Approval, tuple[int, Span]] = {}
         self.final: tuple[str, str] = ("", "")
         self.log_events: dict[str, list[SpanEvent]] = defaultdict(list)
 
@@ -295,6 +296,8 @@ class _Assembly:
 
     def _count(self, turn: Turn, here: Counter[object], span: Span, time: int, seen: Counter[object]) -> None:
         identity = turn.identity
+        for approval in turn.approvals:
+            self.structural.setdefault(approval, (time, span))
         count = here[identity] = here[identity] + 1
         if count > seen[identity]:
             seen[identity] = count
@@ -322,6 +325,16 @@ class _Assembly:
             if ancestor.kind is kind:
                 return ancestor
             current = self.parents.get(current)
+        return None
+
+    def _owner(self, span: Span) -> Span | None:
+        """The agent a span belongs to; an agent span right inside one of the same name is the same agent."""
+        owner = span if span.kind is SpanKind.AGENT else self._inside(span, SpanKind.AGENT)
+        while owner is not None:
+            outer = self._inside(owner, SpanKind.AGENT)
+            if outer is None or outer.agent != owner.agent:
+                return owner
+            owner = outer
         return None
 
     # --- tool calls -------------------------------------------------------------------------------------------------
@@ -509,9 +522,17 @@ class _Assembly:
         found = next((a for a in reversed(states) if isinstance(a.value, dict)), None)
         request = call.request
         if found is None and request is not None and request.arguments is not None:
-            # An object given as text is what a model that writes broken JSON leaves; a bare value on a tool span is
-            # a framework's shorthand for its only argument.
             value = request.arguments
+            bare = next((a.value for a in states if isinstance(a.value, str)), None)
+            if (
+                bare is not None
+                and isinstance(value, dict)
+                and len(value) == 1
+                and bare not in map(str, value.values())
+            ):
+                # A bare value on the span stands for the only argument; here a reviewer has changed it.
+                value = dict.fromkeys(value, bare)
+                return Value(value, content.canonical(value), ContentState.PRESENT)
             text = value if isinstance(value, str) else request.key
             state = content.state_of(value) if isinstance(value, str) else ContentState.PRESENT
             if state is not ContentState.ABSENT:
@@ -539,11 +560,10 @@ class _Assembly:
                 approval = _approval(attributes, span.start_ns, span.span_id, "explicit_attribute", call_id, name)
                 if approval:
                     self.approvals.append(approval)
-            if span.span_id not in self.parents:
+            if self.parents.get(span.span_id) not in self.parents:  # the root, or right below it
                 self._resumed(span)
-        for shown in self.shown:
-            for approval in shown.turn.approvals:
-                self.approvals.append(replace(approval, time_ns=shown.time, span_id=shown.span.span_id))
+        for approval, (time, span) in self.structural.items():
+            self.approvals.append(replace(approval, time_ns=time, span_id=span.span_id))
 
     def _resumed(self, root: Span) -> None:
         """LangGraph: the input of a resumed root holds the decisions, in the order of the calls that waited."""
@@ -609,19 +629,17 @@ class _Assembly:
             families = self.reader.families(agent)
             outputs = self.reader.turns(agent, families, "output_messages", "assistant")
             said = next((t for t in reversed(outputs) if t.role == "assistant" and t.text), None)
-            if said is not None and not said.requests:
+            if said is not None and not said.requests and said.finish != "interrupt":
                 return said.text, agent.span_id
             plain = content.first(agent.attributes, "output")
             if plain and plain not in content.REDACTED and not isinstance(content.decode(plain), dict | list):
                 return plain, agent.span_id
         for shown in reversed(self.shown):
             turn = shown.turn
-            if (
-                agent is not None
-                and shown.span is not agent
-                and self._inside(shown.span, SpanKind.AGENT) not in (agent, None)
-            ):
+            if agent is not None and self._owner(shown.span) not in (agent, None):
                 continue
+            if turn.finish == "interrupt":  # it waits for somebody
+                break
             if turn.role == "tool" or turn.requests:  # it ended before it answered
                 break
             if turn.role == "assistant" and turn.text:
@@ -707,9 +725,17 @@ def _executed(call: _Call, ran: list[_ToolSpan], has_spans: bool, denied: bool) 
             return False
         if ran or not has_spans or answer.provider:  # others have spans and this has none: it may have been denied
             return True
-    if any(s.failed and (s.span.status_message or s.span.events) for s in ran):
+    if any(s.failed and _raised(s.span) for s in ran):
         return True
     return None
+
+
+def _raised(span: Span) -> bool:
+    """Whether a failed span tells of an exception; a bare error class is what a denied call may leave as well."""
+    message = span.status_message
+    return bool(message and message != span.attributes.get("error.type")) or any(
+        e.name == "exception" for e in span.events
+    )
 
 
 def _error(call: _Call, ran: list[_ToolSpan], result: str) -> str:

@@ -27,6 +27,7 @@ Families = dict[str, dict[int, list[tuple[str, str]]]]
 _MAX_KEY = 200
 _HISTORIES = 4
 _NO_ID = frozenset({"", "<not specified>", "None", "null"})
+_INTERRUPTED = re.compile(r"\bbefore_tool_call:([^:']{1,200}):")
 _JSON_HEADS = frozenset('{["')
 _MAX_DECODES = 2
 _MAX_WRAPPERS = 6
@@ -39,6 +40,7 @@ _MESSAGE_EVENTS = {
 }
 _TEXT_PARTS = frozenset({"text", "output_text", "input_text", None, "refusal"})
 _CALL_PARTS = frozenset({"tool_call", "tool_use", "tool-call", "function_call"})
+_CALL_IDS = ("id", "tool_use_id", "call_id", "toolCallId")
 _RESULT_PARTS = frozenset(
     {"tool_call_response", "tool_result", "tool-result", "function_call_output", "function_result"}
 )
@@ -251,6 +253,8 @@ def unwrap_result(raw: object) -> Value:
         else:
             break
         value, wrapped = decode(inner) if isinstance(inner, str) and inner[:1] in ("{", "[") else inner, True
+    if isinstance(value, list) and value and all(isinstance(v, dict) and v.keys() <= _TEXT_BLOCK for v in value):
+        value, wrapped = text_of(value), True
     if isinstance(raw, str) and value is raw and raw.startswith("content="):
         match = _REPR_CALL_ID.search(raw)
         call_id = match[1] if match else ""
@@ -258,6 +262,7 @@ def unwrap_result(raw: object) -> Value:
     return Value(value, text, state, call_id, failed)
 
 
+_TEXT_BLOCK = frozenset({"text", "type"})
 _MCP_KEYS = frozenset({"content", "isError", "structuredContent", "_meta", "meta", "is_error"})
 
 
@@ -456,8 +461,9 @@ def _message(item: Mapping[str, Any], default_role: str) -> Iterator[Turn]:
         role, text = item.get("role"), parts[0].get("content")
         if role in ("system", "user", "assistant") and type(text) is str and text and "tool_calls" not in item:
             finish = item.get("finish_reason")
-            yield Turn(role, "" if text in REDACTED else text, finish=finish if isinstance(finish, str) else "")
-            return
+            if finish != "interrupt":
+                yield Turn(role, "" if text in REDACTED else text, finish=finish if isinstance(finish, str) else "")
+                return
     wrapped = item.get("kwargs") if item.get("lc") == 1 else item.get("message", item.get("data"))
     if isinstance(wrapped, dict) and ("content" in wrapped or "parts" in wrapped):
         item = {**wrapped, "role": wrapped.get("role", item.get("role", wrapped.get("type", item.get("type"))))}
@@ -486,6 +492,8 @@ def _message(item: Mapping[str, Any], default_role: str) -> Iterator[Turn]:
                 requests.append(Request(_id(call.get("id")), name, arguments))
     text = "\n".join(t for t in texts if t and t not in REDACTED)
     finish = item.get("finish_reason")
+    if finish == "interrupt":  # Strands: the ids of the calls that wait stand in the text
+        approvals += [_waits(call_id) for call_id in _INTERRUPTED.findall(text)]
     refusal = item.get("refusal")
     if isinstance(refusal, str) and refusal and not text:
         text, finish = refusal, "refusal"
@@ -510,6 +518,10 @@ def _message(item: Mapping[str, Any], default_role: str) -> Iterator[Turn]:
     yield from answers
 
 
+def _waits(call_id: str) -> Approval:
+    return Approval("require_approval", 0, call_id=call_id, evidence="framework_structure")
+
+
 def _part(
     part: Mapping[str, Any],
     texts: list[str],
@@ -518,6 +530,11 @@ def _part(
     approvals: list[Approval],
 ) -> None:
     kind = part.get("type")
+    if kind is None and ("toolUse" in part or "toolResult" in part):  # Bedrock, as Strands sends it
+        kind = "tool_use" if "toolUse" in part else "tool_result"
+        inner = part.get("toolUse", part.get("toolResult"))
+        part = {**inner, "tool_use_id": inner.get("toolUseId")} if isinstance(inner, dict) else {}
+        part = {**part, "is_error": part.get("status") == "error"}
     if kind is not None and not isinstance(kind, str):
         return
     if kind in _TEXT_PARTS:
@@ -528,11 +545,11 @@ def _part(
         arguments = part.get("arguments", part.get("input", part.get("args")))
         name = part.get("name", part.get("toolName"))
         if isinstance(name, str) and name:
-            call_id = _id(part.get("id", part.get("call_id", part.get("toolCallId"))))
+            call_id = _id(next((part[k] for k in _CALL_IDS if part.get(k)), ""))
             requests.append(Request(call_id, name, decode(arguments), part.get("builtin") is True))
     elif kind in _RESULT_PARTS:
         raw = next((part[k] for k in ("response", "result", "content", "output") if part.get(k) is not None), None)
-        call_id = _id(part.get("id", part.get("tool_use_id", part.get("call_id", part.get("toolCallId")))))
+        call_id = _id(next((part[k] for k in _CALL_IDS if part.get(k)), ""))
         value = unwrap_result(raw)
         failed = value.failed or part.get("is_error") is True
         name = str(part.get("name") or "")

@@ -75,15 +75,16 @@ def _given(trace: Trace) -> _Given:
 class Citations(Grader, name="evidence/citations", version="1"):
     """Everything the answer cites was retrieved.
 
-    A citation is a mark such as `[3]`, `[^3]`, `【3†source】` or `[doc-12]`, or a web address, outside code. A number is met
-    by a document of that id, by position when documents are numbered from 1, or by the same mark in the evidence; an id or an
-    address by appearing in a document, a tool result or what the user wrote. Skipped when the answer cites nothing. `unknown`
+    A citation is a mark such as `[3]`, `[^3]`, `【3†source】`, `[doc-12]` or `[policy-7]`, or a web address, outside code. A
+    number is met by a document of that id, by position when documents are numbered from 1, or by the same mark in the
+    evidence; an id or an address by appearing in a document, a tool result or what the user wrote. Skipped when the answer cites nothing. `unknown`
     when nothing was retrieved to compare with, or contents are not captured in full.
     """
 
     _MARK: ClassVar[re.Pattern[str]] = re.compile(
         r"(?<![\w\])])\[\^?(\d{1,3}(?:\s*[,;]\s*\^?\d{1,3}){0,9})\](?!\()|【(\d{1,3})[^】]{0,40}】"
-        r"|\[((?:doc|docs|source|ref|chunk|passage|cite)[-_ :#]?[\w.-]{1,60})\]",
+        r"|\[((?:doc|docs|source|ref|chunk|passage|cite)[-_ :#]?[\w.-]{1,60}"
+        r"|[a-z]\w{0,40}[-_:#][\w.-]{0,40}\d)\](?!\()",
         re.IGNORECASE,
     )
 

@@ -425,6 +425,48 @@ def test_agent_framework_approval_parts() -> None:
     ]
 
 
+def test_agent_framework_request_beside_a_call_the_model_span_has_shown() -> None:
+    request = {"type": "function_approval_request", "function_call": {"call_id": "c1", "name": "search"}}
+    both = {**ASKED, "parts": [*ASKED["parts"], request]}
+    item = trace(agent(attributes={"gen_ai.output.messages": [both]}), model([USER], ASKED, start=1))
+    assert [(a.outcome, a.call_id) for a in item.approvals] == [("require_approval", "c1")]
+    assert len(item.tool_calls) == 1
+
+
+@pytest.mark.parametrize("as_event", [True, False])
+def test_strands_interrupt_is_a_question_and_no_answer(as_event: bool) -> None:
+    text = "[{'id': 'v1:before_tool_call:c1:225d3982', 'name': 'approval', 'response': None}]"
+    use = '[{"toolUse": {"toolUseId": "c1", "name": "rm", "input": {"path": "/x"}}}]'
+    called = [("gen_ai.choice", {"finish_reason": "tool_use", "message": use})]
+    chat = span("chat", {"gen_ai.operation.name": "chat"}, start=1, events=called)
+    if as_event:
+        outer = agent(events=[("gen_ai.choice", {"message": text, "finish_reason": "interrupt"})])
+    else:
+        waits = {"role": "assistant", "parts": [{"type": "text", "content": text}], "finish_reason": "interrupt"}
+        outer = agent(attributes={"gen_ai.output.messages": [waits]})
+    item = trace(outer, chat)
+    assert [(c.name, c.arguments, c.executed) for c in item.tool_calls] == [("rm", {"path": "/x"}, None)]
+    assert [(a.outcome, a.call_id) for a in item.approvals] == [("require_approval", "c1")]
+    assert item.answer == ""
+
+
+def test_a_bare_argument_that_a_reviewer_changed() -> None:
+    asked = message("assistant", "", ("c1", "rm", {"path": "/x"}))
+    for bare, expected in (("/x", "/x"), ("/edited", "/edited")):
+        kind = {"openinference.span.kind": "TOOL", "tool.name": "rm", "tool.id": "c1", "input.value": bare}
+        item = trace(agent(), model([USER], asked, start=1), span("rm", {**kind, "output.value": "ok"}, start=3))
+        assert [c.arguments for c in item.tool_calls] == [{"path": expected}]
+
+
+def test_an_agent_span_inside_one_of_its_name_is_the_same_agent() -> None:
+    item = trace(
+        agent("graph", span_id="1" * 16),
+        agent("graph", span_id="2" * 16, parent="1" * 16),
+        model([USER], message("assistant", "Here."), parent="2" * 16, start=3),
+    )
+    assert item.answer == "Here."
+
+
 def test_langgraph_resume() -> None:
     resume = '{"graph": null, "resume": {"decisions": [{"type": "reject"}]}}'
     root = span("LangGraph", {"openinference.span.kind": "CHAIN", "input.value": resume}, span_id="a" * 16, end=99)
