@@ -88,15 +88,16 @@ def _measure(
     cost: Cost, count: Callable[[], int], settle: Callable[[], Any], port: int, requests: int, protocol: str
 ) -> dict[str, float]:
     """Warm up with a few requests, then measure the rest. `cost` gives CPU seconds of collector and ClickHouse."""
-    spans, warm = requests * payload.SPANS, 4 * payload.SPANS
-    _send(port, 4, 1, protocol)
-    if _until(count, warm, 60) != warm:
+    first = max(1, requests // 100)
+    spans, warm = requests * payload.SPANS, first * payload.SPANS
+    _send(port, first, 1, protocol)
+    if _until(count, warm, 120) != warm:
         raise RuntimeError("the first requests are not stored")
     settle()
     front0, store0 = cost()
     started = time.monotonic()
     sent = _send(port, requests, 1000, protocol)
-    found = _until(count, warm + spans, 120) - warm
+    found = _until(count, warm + spans, 300) - warm
     seconds = time.monotonic() - started
     if found != spans:
         raise RuntimeError(f"{found} of {spans} spans are stored")

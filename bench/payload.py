@@ -1,11 +1,12 @@
 """Agent traffic as exporters send it: requests of 64 traces with 8 spans each, about 0.8 kB a span, OTel GenAI attributes.
 
-The same bytes for every system. Requests differ only in their trace ids, which are patched into one serialised template, so
-that making load costs next to nothing beside carrying it.
+The same bytes for every system. Requests differ only in their trace and span ids, which are patched into one serialised
+template, so that making load costs next to nothing beside carrying it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import re
@@ -17,7 +18,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 TRACES = 64
 SPANS_A_TRACE = 8
 SPANS = TRACES * SPANS_A_TRACE
-_MARK = b"\xfe\xed\xfa\xce\xca\xfe\xbe\xef"
+_TRACE_MARK = b"\xfe\xed\xfa\xce\xca\xfe\xbe\xef"
+_SPAN_MARK = b"\xfe\xed\xfa\xce\xca\xfd"
 
 _WORDS = re.findall(
     r"\w+",
@@ -44,11 +46,11 @@ def _set(span: Span, attributes: dict[str, str | int | float | bool]) -> None:
                 to.string_value = value
 
 
-def _trace(random_: random.Random, spans: list[Span], trace_id: bytes, start: int) -> None:
+def _trace(random_: random.Random, spans: list[Span], first: int, trace_id: bytes, start: int) -> None:
     """One support conversation: the agent, three model calls, two tools, a retrieval and an HTTP call under a tool."""
     question, order = _text(random_, 18), f"A-{random_.randrange(10**6)}"
     conversation = f"conv-{random_.randrange(10**9)}"
-    ids = [random_.randbytes(8) for _ in spans]
+    ids = [_SPAN_MARK + (first + at).to_bytes(2) for at in range(len(spans))]
     common: dict[str, str | int | float | bool] = {
         "gen_ai.conversation.id": conversation,
         "gen_ai.agent.name": "support",
@@ -125,7 +127,7 @@ def _trace(random_: random.Random, spans: list[Span], trace_id: bytes, start: in
 
 
 def template(seed: int = 7) -> bytes:
-    """A serialised request whose trace ids start with a mark that `numbered` replaces."""
+    """A serialised request whose ids start with marks that `numbered` replaces."""
     random_ = random.Random(seed)
     request = ExportTraceServiceRequest()
     resource = request.resource_spans.add()
@@ -144,10 +146,13 @@ def template(seed: int = 7) -> bytes:
     now = time.time_ns()
     for number in range(TRACES):
         spans = [scope.spans.add() for _ in range(SPANS_A_TRACE)]
-        _trace(random_, spans, _MARK + number.to_bytes(8), now - random_.randrange(10**9))
+        _trace(
+            random_, spans, number * SPANS_A_TRACE, _TRACE_MARK + random_.randbytes(8), now - random_.randrange(10**9)
+        )
     return request.SerializeToString()
 
 
 def numbered(template: bytes, number: int) -> bytes:
-    """The request `number`: no trace id of it occurs in any other."""
-    return template.replace(_MARK, number.to_bytes(8))
+    """The request `number`: no id of it occurs in any other."""
+    fresh = hashlib.blake2b(number.to_bytes(8), digest_size=14).digest()
+    return template.replace(_TRACE_MARK, fresh[:8]).replace(_SPAN_MARK, fresh[8:])
