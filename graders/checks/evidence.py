@@ -24,6 +24,7 @@ _FEW_NUMBERS = 12
 """Among this many numbers a chance sum or difference is rare (about one in twelve); among more it proves nothing."""
 
 _CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`", re.DOTALL)
+_MARK_WORDS = frozenset({"doc", "docs", "source", "ref", "chunk", "passage", "cite", "http", "https"})
 _URL = re.compile(r"https?://[^\s<>\"'\])}|]+")
 
 
@@ -75,10 +76,11 @@ def _given(trace: Trace) -> _Given:
 class Citations(Grader, name="evidence/citations", version="1"):
     """Everything the answer cites was retrieved.
 
-    A citation is a mark such as `[3]`, `[^3]`, `【3†source】`, `[doc-12]` or `[policy-7]`, or a web address, outside code. A
-    number is met by a document of that id, by position when documents are numbered from 1, or by the same mark in the
-    evidence; an id or an address by appearing in a document, a tool result or what the user wrote. Skipped when the answer cites nothing. `unknown`
-    when nothing was retrieved to compare with, or contents are not captured in full.
+    A citation is a mark such as `[3]`, `[^3]`, `【3†source】`, `[doc-12]`, or a web address, outside code; and one such as
+    `[policy-7]`, if the evidence speaks of some `policy-`. A number is met by a document of that id, by position when
+    documents are numbered from 1, or by the same mark in the evidence; an id or an address by appearing in a document, a
+    tool result or what the user wrote. Skipped when the answer cites nothing. `unknown` when nothing was retrieved to
+    compare with, or contents are not captured in full.
     """
 
     _MARK: ClassVar[re.Pattern[str]] = re.compile(
@@ -87,6 +89,8 @@ class Citations(Grader, name="evidence/citations", version="1"):
         r"|[a-z]\w{0,40}[-_:#][\w.-]{0,40}\d)\](?!\()",
         re.IGNORECASE,
     )
+
+    _KIND: ClassVar[re.Pattern[str]] = re.compile(r"([A-Za-z]\w*?)[-_:#]")
 
     def grade(self, trace: Trace) -> Score:
         if not trace.answer:
@@ -99,10 +103,10 @@ class Citations(Grader, name="evidence/citations", version="1"):
         if not given.tools:
             return unknown("nothing was retrieved to compare citations with", span_id=trace.answer_span_id)
         haystack = "\n".join(given.texts).casefold()
-        if not trace.documents and "[1]" not in haystack and "【1" not in haystack:  # then [3] is just a list of one
-            cited = [c for c in cited if not c.isdecimal()]
-            if not cited:
-                return skip("the answer cites nothing")
+        numbered = bool(trace.documents) or "[1]" in haystack or "【1" in haystack
+        cited = [c for c in cited if self._is_mark(c, haystack, numbered)]
+        if not cited:
+            return skip("the answer cites nothing")
         ids = {d.id.casefold() for d in trace.documents if d.id}
         count = len(trace.documents)
         wrong = [c for c in cited if not self._known(c, haystack, ids, count)]
@@ -129,6 +133,13 @@ class Citations(Grader, name="evidence/citations", version="1"):
                 yield bracket or named
         for match in _URL.finditer(text):
             yield match[0].rstrip(".,;:!?*_")
+
+    def _is_mark(self, cited: str, haystack: str, numbered: bool) -> bool:
+        """Whether this trace writes citations so: `[3]` may be a list of one, and `[step-2]` a placeholder."""
+        if cited.isdecimal():
+            return numbered
+        kind = self._KIND.match(cited)
+        return kind is None or kind[1].casefold() in _MARK_WORDS or kind[0].casefold() in haystack
 
     @staticmethod
     def _known(cited: str, haystack: str, ids: set[str], count: int) -> bool:
