@@ -31,7 +31,7 @@ from collector.segments import Entry, Segment, SegmentLog, read_index, sync_dire
 from store import Permanent, Retryable
 
 _FIRST_DELAY_SECONDS: Final = 0.1
-_LAST_DELAY_SECONDS: Final = 30.0
+_LAST_DELAY_SECONDS: Final = 5.0
 
 _log = logging.getLogger(__name__)
 

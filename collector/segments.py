@@ -344,11 +344,12 @@ class SegmentLog:
                 return False
             freed = sum(path.stat().st_size for path in (segment.path, segment.index) if path.exists())
             segment.path.unlink(missing_ok=True)
-            if segment.split.exists():
-                # Without its journal a segment that reappears after a power cut would be loaded whole, twice.
-                sync_directory(self.directory)
-                segment.split.unlink()
-            segment.index.unlink(missing_ok=True)
+            with suppress(OSError):  # what stays behind of the rest is removed at the next start
+                if segment.split.exists():
+                    # Without its journal a segment that reappears after a power cut would be loaded whole, twice.
+                    sync_directory(self.directory)
+                    segment.split.unlink()
+                segment.index.unlink(missing_ok=True)
             self._sealed.remove(segment)
             self._used -= freed
             return True
@@ -413,13 +414,14 @@ class SegmentLog:
         """Raises OSError, leaving the segment open, if the disk refuses."""
         segment.restore()
         if not segment.records:
-            segment.path.unlink()
-            segment.path.with_suffix(".index").unlink()
+            segment.path.unlink(missing_ok=True)
+            segment.path.with_suffix(".index").unlink(missing_ok=True)
         else:
             os.fsync(segment.index)
             sealed = segment.path.with_suffix(".pb")
             os.rename(segment.path, sealed)
-            sync_directory(self.directory)
+            with suppress(OSError):  # should the old name come back after a power cut, recovery seals it again
+                sync_directory(self.directory)
             with self._shared:
                 self._sealed.append(Segment(segment.id, signal, sealed, segment.size, segment.count))
         segment.close()

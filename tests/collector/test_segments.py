@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -491,6 +491,24 @@ def test_a_segment_that_cannot_be_created_leaves_nothing(tmp_path: Path, monkeyp
     put(log, "b")
     log.seal_all()
     assert stored(log) == ["b"]
+    log.close()
+
+
+@pytest.mark.parametrize("step", ["rename", "sync_directory"])
+def test_sealing_that_fails_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    log = open_log(tmp_path)
+    put(log, "a")
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(segments.os if step == "rename" else segments, step, refuse)
+        with suppress(OSError):
+            log.seal_all()
+    put(log, "b")
+    log.seal_all()
+    assert stored(log) == ["a", "b"]
     log.close()
 
 
