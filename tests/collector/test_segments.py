@@ -11,19 +11,30 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from collector import segments
-from collector.segments import BufferFull, BufferUnusable, Record, Segment, SegmentLog, examine, read_index, varint
+from collector.segments import (
+    BufferFull,
+    BufferUnusable,
+    Entry,
+    Record,
+    Segment,
+    SegmentLog,
+    examine,
+    read_index,
+    varint,
+)
 
 Build = Callable[..., bytes]
 
@@ -339,6 +350,37 @@ def test_half_written_replacements_and_orphans_are_removed_and_strangers_left_al
     assert names == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "notes.txt", "quarantine"]
     log.close()
+
+
+@given(
+    sizes=st.lists(st.integers(0, 200), min_size=1, max_size=6),
+    flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=4),
+    listed=st.sampled_from(["all", "some", "none"]),
+)
+def test_no_byte_vanishes_and_no_sound_record_is_lost(
+    sizes: list[int], flips: list[tuple[float, int]], listed: str
+) -> None:
+    data, entries = bytearray(), []
+    for number, size in enumerate(sizes):
+        payload = request(f"{number}" + "x" * size)
+        framed = varint(len(payload)) + payload
+        entries.append(Entry(len(data), len(data) + len(framed), 1, zlib.crc32(framed)))
+        data += framed
+    touched = set()
+    for place, mask in flips:
+        position = int(place * len(data))
+        data[position] ^= mask
+        touched |= {number for number, entry in enumerate(entries) if entry.offset <= position < entry.end}
+    known = {"all": entries, "some": entries[::2], "none": []}[listed]
+    found = examine("traces", bytes(data), known, may_be_torn=False)
+    pieces = sorted([(entry.offset, entry.end) for entry in found.kept] + [(d.offset, d.end) for d in found.damaged])
+    assert [start for start, _ in pieces] == [0, *(end for _, end in pieces[:-1])]
+    assert pieces[-1][1] == len(data)
+    assert found.torn == 0
+    if listed == "all":
+        sound = [e for e in entries if zlib.crc32(data[e.offset : e.end]) == e.crc]
+        assert list(found.kept) == sound
+        assert {number for number, entry in enumerate(entries) if entry not in sound} <= touched
 
 
 # --- the directory ------------------------------------------------------------------------------------------------
