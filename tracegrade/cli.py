@@ -27,7 +27,7 @@ from store import StoreError
 from store.client import Dsn, Store, connect
 from store.yamlfile import ConfigError
 from tracegrade.config import Config, explain, load_config
-from tracegrade.remote import ask_gate
+from tracegrade.remote import ask_gate, send_suite
 from tracegrade.running import Addresses, find
 
 USAGE, INFRASTRUCTURE = 2, 4
@@ -73,6 +73,12 @@ def open_store(config: Config) -> Store:
     if running and running.clickhouse:
         return connect(f"clickhouse://{running.clickhouse}/{dsn.database}", create=False)
     return connect(dsn)
+
+
+def running_gate(config: Config) -> str | None:
+    """The address of the gate that has the configured store open, if one does."""
+    running = find(config.data_dir) if config.store is None else None
+    return f"http://{running.gate}" if running else None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -229,6 +235,37 @@ def arm(_: click.Context, __: click.Parameter, value: str) -> ArmSelector:
 ARM: dict[str, Any] = {"callback": arm, "required": True, "metavar": "version=V|run=ID[@SERVICE]"}
 
 
+@cli.group()
+def suite() -> None:
+    """Golden cases."""
+
+
+@suite.command("push")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--server", metavar="URL", help="A gate elsewhere, e.g. http://127.0.0.1:8080.")
+@config_option
+def suite_push(file: Path, server: str | None, config_path: Path | None) -> None:
+    """Check a suite and keep it, so that traces are graded against its cases as they arrive."""
+    from gate.service import GateService
+    from gate.suite import load_suite
+    from graders import grader_types
+
+    config = configured(config_path)
+
+    def push() -> str:
+        checked = load_suite(file)
+        url = server or running_gate(config)
+        if url is not None:
+            send_suite(url, file.read_bytes())
+        else:
+            with connect(config.dsn) as store:
+                store.apply_schema(config.retention_days)
+                GateService(store, grader_types()).keep_suite(checked)
+        return f"{checked.name}: {len(checked.cases)} cases, {checked.digest}"
+
+    out.print(escape(guarded(push)), highlight=False)
+
+
 @cli.command()
 @click.option("--suite", "suite_file", type=click.Path(path_type=Path), required=True, help="Suite file (YAML).")
 @click.option("--policy", "policy_file", type=click.Path(path_type=Path), required=True, help="Policy file (YAML).")
@@ -266,8 +303,7 @@ def decide(
         request = EvaluationRequest(
             suite=suite.name, suite_digest=suite.digest, policy=policy, baseline=baseline, candidate=candidate
         )
-        running = find(config.data_dir) if config.store is None else None
-        url = server or (f"http://{running.gate}" if running else None)
+        url = server or running_gate(config)
         if url is not None:
             return ask_gate(url, suite_file.read_bytes(), request)
         with connect(config.dsn) as store:

@@ -195,16 +195,14 @@ def _show_grades(console: Console, store: Store) -> None:
 
 
 def _decide(config_file: Path, suite: Path, policy: Path, candidate: str) -> None:
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "tracegrade", "decide", "--config", str(config_file)),
-            *("--suite", str(suite), "--policy", str(policy)),
-            *("--baseline", "run=baseline", "--candidate", f"run={candidate}"),
-        ],
-        check=False,
-    )
+    arms = ("--baseline", "run=baseline", "--candidate", f"run={candidate}")
+    _command("decide", "--config", str(config_file), "--suite", str(suite), "--policy", str(policy), *arms)
+
+
+def _command(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "tracegrade", *arguments], check=False)
     if done.returncode in (2, 4):
-        raise DemoFailed(f"tracegrade decide exited with {done.returncode}")
+        raise DemoFailed(f"tracegrade {arguments[0]} exited with {done.returncode}")
 
 
 def _farewell(console: Console, config_file: Path, addresses: Addresses, seconds: float, *, keep: bool) -> None:

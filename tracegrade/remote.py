@@ -13,12 +13,18 @@ from store import Permanent, Retryable
 _WAIT_SECONDS = 30
 
 
+def send_suite(url: str, suite: bytes) -> dict[str, Any]:
+    """Have the gate keep a suite; answers with its name, digest and number of cases. Raises as `ask_gate` does."""
+    with _pool() as pool:
+        return _call(pool, "PUT", f"{url}/v1/suites", suite)
+
+
 def ask_gate(url: str, suite: bytes, request: EvaluationRequest) -> dict[str, Any]:
     """Keep the suite, start the evaluation, wait for its decision document.
 
     Raises `Retryable` if the gate cannot be reached, ValueError with its words if it refuses the request.
     """
-    with urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=_WAIT_SECONDS + 30)) as pool:
+    with _pool() as pool:
         _call(pool, "PUT", f"{url}/v1/suites", suite)
         started = _call(pool, "POST", f"{url}/v1/evaluations", request.model_dump_json().encode())
         while True:
@@ -28,6 +34,10 @@ def ask_gate(url: str, suite: bytes, request: EvaluationRequest) -> dict[str, An
                 return decision
             if answer["state"] not in ("queued", "running"):
                 raise Permanent(f"the evaluation {answer['state']}: {_told(answer.get('problem', {}))}")
+
+
+def _pool() -> urllib3.PoolManager:
+    return urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=5, read=_WAIT_SECONDS + 30))
 
 
 def _call(pool: urllib3.PoolManager, method: str, url: str, body: bytes | None = None) -> dict[str, Any]:

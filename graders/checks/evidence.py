@@ -76,11 +76,10 @@ def _given(trace: Trace) -> _Given:
 class Citations(Grader, name="evidence/citations", version="1"):
     """Everything the answer cites was retrieved.
 
-    A citation is a mark such as `[3]`, `[^3]`, `【3†source】`, `[doc-12]`, or a web address, outside code; and one such as
-    `[policy-7]`, if the evidence speaks of some `policy-`. A number is met by a document of that id, by position when
-    documents are numbered from 1, or by the same mark in the evidence; an id or an address by appearing in a document, a
-    tool result or what the user wrote. Skipped when the answer cites nothing. `unknown` when nothing was retrieved to
-    compare with, or contents are not captured in full.
+    A citation is a mark such as `[3]`, `[^3]`, `【3†source】`, `[doc-12]` or `[policy-7]`, or a web address, outside code. A
+    number is met by a document of that id, by position when documents are numbered from 1, or by the same mark in the
+    evidence; an id or an address by appearing in a document, a tool result or what the user wrote. Skipped when the answer
+    cites nothing. `unknown` when nothing was retrieved to compare with, or contents are not captured in full.
     """
 
     _MARK: ClassVar[re.Pattern[str]] = re.compile(
