@@ -93,9 +93,14 @@ class Server:
         _until(f"{spans} spans", lambda: self.rows(count, ids=trace_ids)[0][0] >= spans)
 
     def wait_graded(self, trace_ids: Sequence[str]) -> None:
-        """Until the worker has graded all of these traces."""
-        count = "SELECT uniqExact(TraceId) FROM graded_traces WHERE TraceId IN {ids:Array(String)}"
-        _until(f"{len(trace_ids)} grades", lambda: self.rows(count, ids=trace_ids)[0][0] == len(set(trace_ids)))
+        """Until the worker has graded all that is stored of these traces, of which a first part may have been graded."""
+        count = (
+            "SELECT count() FROM (SELECT TraceId, LastIngested FROM traces_v WHERE TraceId IN {ids:Array(String)}) AS t "
+            "INNER JOIN (SELECT TraceId, LastIngested FROM graded_traces FINAL WHERE TraceId IN {ids:Array(String)}) AS g "
+            "ON t.TraceId = g.TraceId AND t.LastIngested = g.LastIngested"
+        )
+        wanted = len(set(trace_ids))
+        _until(f"{wanted} graded traces", lambda: self.rows(count, ids=trace_ids)[0][0] == wanted)
 
     def add_suite(self, suite: Json) -> None:
         """Keep a suite, so that the runs of its cases are graded against them."""
@@ -146,7 +151,7 @@ def environment() -> dict[str, str]:
 
 @contextmanager
 def serving(folder: Path) -> Iterator[Server]:
-    """`tracegrade serve` with an embedded store below `folder`, stopped at the end."""
+    """`tracegrade serve` with an embedded store below `folder`; at the end it stops in order, nothing having broken."""
     config, log = folder / "tracegrade.json", folder / "serve.log"
     settings: Json = {
         "data_dir": str(folder / "data"),
@@ -174,6 +179,8 @@ def serving(folder: Path) -> Iterator[Server]:
         with connect(f"clickhouse://{at.clickhouse}/tracegrade", create=False) as store:
             yield Server(folder, config, at, client, store)
         client.close()
-    finally:
         process.terminate()
-        process.wait(30)
+        assert process.wait(30) == 0, log.read_text(encoding="utf-8", errors="replace")
+        assert "Traceback" not in log.read_text(encoding="utf-8", errors="replace")
+    finally:
+        process.kill()
