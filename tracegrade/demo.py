@@ -66,10 +66,12 @@ def run(console: Console, *, keep: bool) -> None:
             _step(console, 1, "A server with an embedded ClickHouse, on free ports of this machine")
             console.print(f"  OTLP http://{addresses.otlp_http} and grpc://{addresses.otlp_grpc}", highlight=False)
 
+            _command("suite", "push", str(suite_file), "--config", str(config_file))
+
             _step(
                 console,
                 2,
-                f"Three releases of one support agent answer the same {cases} tickets over real OTLP exporters",
+                f"Three releases of a support agent answer the same {cases} tickets over real OTLP exporters",
             )
             _run_agents(console, example, addresses)
 
