@@ -230,6 +230,8 @@ def unwrap_result(raw: object) -> Value:
     state = state_of(raw)
     if state not in (ContentState.PRESENT, ContentState.TRUNCATED):
         return Value(state=state)
+    if isinstance(raw, str) and not raw.startswith(_WRAPPER_HEADS) and not raw[:1].isspace():
+        return Value(raw, raw, state)  # most results: nothing around them, so no need to decode them
     value, call_id, failed, wrapped = decode(raw), "", False, False
     for _ in range(_MAX_WRAPPERS):
         if not isinstance(value, dict):
@@ -262,6 +264,7 @@ def unwrap_result(raw: object) -> Value:
     return Value(value, text, state, call_id, failed)
 
 
+_WRAPPER_HEADS = ("{", '"', '[{"t', '[{ "t', "content=")
 _TEXT_BLOCK = frozenset({"text", "type"})
 _MCP_KEYS = frozenset({"content", "isError", "structuredContent", "_meta", "meta", "is_error"})
 

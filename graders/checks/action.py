@@ -29,6 +29,8 @@ class _Signals(BaseModel, extra="forbid", frozen=True):
     tools: tuple[str, ...] = ()
     finish: tuple[str, ...] = ()
     text: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    """One of them is in every text that a text pattern matches: a cheap first look."""
 
 
 class _Table(BaseModel, extra="forbid", frozen=True):
@@ -40,9 +42,13 @@ class _Table(BaseModel, extra="forbid", frozen=True):
 
 
 @cache
+def _table() -> _Table:
+    return _Table.model_validate(yaml.safe_load(files("graders").joinpath("actions.yaml").read_text("utf-8")))
+
+
+@cache
 def _patterns() -> dict[str, dict[str, re.Pattern[str]]]:
     """Action, then kind of signal, to one pattern."""
-    table = _Table.model_validate(yaml.safe_load(files("graders").joinpath("actions.yaml").read_text("utf-8")))
     return {
         action: {
             kind: re.compile("|".join(f"(?:{p})" for p in patterns), 0 if kind == "text" else re.IGNORECASE)
@@ -50,7 +56,7 @@ def _patterns() -> dict[str, dict[str, re.Pattern[str]]]:
             if (patterns := getattr(signals, kind))
         }
         for action in ("escalate", "clarify", "refuse", "abstain")
-        for signals in (getattr(table, action),)
+        for signals in (getattr(_table(), action),)
     }
 
 
@@ -105,9 +111,11 @@ def classify(trace: Trace) -> tuple[Action, str, str] | None:
         return None
     head = " ".join([s for s in _SENTENCE.split(_plain(trace.answer[:_HEAD])) if s.strip()][:3])
     tail = " ".join([s for s in _SENTENCE.split(_plain(trace.answer[-_TAIL:])) if s.strip()][-2:])
-    for action, part in (("refuse", head), ("abstain", head), ("abstain", tail), ("clarify", tail)):
-        if match := table[action]["text"].search(part):
-            return action, f"says: {match[0][:100]}", trace.answer_span_id  # type: ignore[return-value]
+    looks: tuple[tuple[Action, str], ...] = (("refuse", head), ("abstain", head), ("abstain", tail), ("clarify", tail))
+    for action, part in looks:
+        hints: tuple[str, ...] = getattr(_table(), action).hints
+        if any(hint in part for hint in hints) and (match := table[action]["text"].search(part)):
+            return action, f"says: {match[0][:100]}", trace.answer_span_id
     return "answer", "gives an answer", trace.answer_span_id
 
 

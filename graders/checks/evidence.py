@@ -189,13 +189,11 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
                     continue
                 if round(value, 2) not in sums:
                     (derived if _possible(numbers, value) else missing).append(shown)
-        unseen = [
-            (s, d) for s, d in claimed.dates if s not in haystack and "{:04}-{:02}-{:02}".format(*d) not in haystack
-        ]
+        folded = haystack.casefold() if claimed.dates or claimed.ids else ""
+        unseen = [(s, d) for s, d in claimed.dates if not any(_stands(folded, form) for form in _date_forms(s, d))]
         if unseen:
             known = {reading for match in _dates(haystack) for reading in _readings(match)}
             missing += [s for s, date in unseen if not any(_same_date(date, other) for other in known)]
-        folded = haystack.casefold() if claimed.ids else ""
         for token in claimed.ids:
             if token.casefold() not in folded:
                 missing.append(token)
@@ -254,20 +252,17 @@ def _without_code(text: str) -> str:
 
 # --- values in text -------------------------------------------------------------------------------------------------
 
-_MONTHS = {
-    name: number + 1
-    for number, names in enumerate(
-        [["jan", "january"], ["feb", "february"], ["mar", "march"], ["apr", "april"], ["may"], ["jun", "june"],
-         ["jul", "july"], ["aug", "august"], ["sep", "sept", "september"], ["oct", "october"], ["nov", "november"],
-         ["dec", "december"]]
-    )
-    for name in names
-}  # fmt: skip
+_MONTH_NAMES = (
+    ("january", "jan"), ("february", "feb"), ("march", "mar"), ("april", "apr"), ("may",), ("june", "jun"),
+    ("july", "jul"), ("august", "aug"), ("september", "sep", "sept"), ("october", "oct"), ("november", "nov"),
+    ("december", "dec"),
+)  # fmt: skip
+_MONTHS = {name: number for number, names in enumerate(_MONTH_NAMES, 1) for name in names}
 _MONTH = (
     r"(?P<{0}>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
     r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
 )
-_MONTH_HINTS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_LETTERS = re.compile("[a-z]+")
 _NUMBER_DATE = re.compile(
     r"\b(?<![.-])(?:(?P<y1>[12]\d{3})[-/](?P<m1>\d{1,2})[-/](?P<d1>\d{1,2})(?!\d)"
     r"|(?P<a>\d{1,2})[/.](?P<b>\d{1,2})[/.](?P<y4>[12]\d{3}|\d{2})(?![\d.]))"
@@ -287,7 +282,7 @@ _UNITS = re.compile(
 )
 _NUMBER = re.compile(r"[0-9](?:[0-9,.'’\u00a0\u202f]*[0-9])?")
 _CURRENCIES = frozenset("$€£¥")
-_LIST_MARK = re.compile(r"(?m)^\s*(?:#+\s*|[-*]\s+)?(?:step |option |flight |item )?\d{1,3}[.):]\s", re.IGNORECASE)
+_LIST_MARK = re.compile(r"\n\s*(?:#+\s*|[-*]\s+)?(?:step |option |flight |item )?\d{1,3}[.):]\s", re.IGNORECASE)
 _SMALL = 10
 
 _Date = tuple[int, int, int]
@@ -307,7 +302,7 @@ def _claimed(text: str) -> _Claimed:
     """The values an answer states."""
     if not _DIGIT.search(text):
         return _Claimed((), (), ())
-    text = _LIST_MARK.sub("\n", _URL.sub(" ", text) if "://" in text else text)
+    text = _LIST_MARK.sub("\n", "\n" + (_URL.sub(" ", text) if "://" in text else text))
     dates: list[tuple[str, _Date]] = []
     for match in list(_dates(text)):
         readings = list(_readings(match))
@@ -349,8 +344,7 @@ def _is_id(word: str, text: str) -> bool:
 def _dates(text: str) -> Iterator[re.Match[str]]:
     if "-" in text or "/" in text or "." in text:
         yield from _NUMBER_DATE.finditer(text)
-    folded = text.lower()
-    if any(hint in folded for hint in _MONTH_HINTS):
+    if not _MONTHS.keys().isdisjoint(_LETTERS.findall(text.lower())):
         yield from _NAME_DATE.finditer(text)
 
 
@@ -361,14 +355,18 @@ def _written(haystack: str, number: _Number) -> bool:
     forms = {plain, f"{value:,.{places}f}"}
     if places:
         forms.add(plain.rstrip("0").rstrip("."))
-    for form in forms:
-        at = haystack.find(form)
-        while at >= 0:
-            before = haystack[at - 1] if at else " "
-            after = haystack[at + len(form)] if at + len(form) < len(haystack) else " "
-            if not (before.isdecimal() or after.isdecimal() or before in ".,"):
-                return True
-            at = haystack.find(form, at + 1)
+    return any(_stands(haystack, form) for form in forms)
+
+
+def _stands(haystack: str, form: str) -> bool:
+    """Whether the form occurs and is not a part of a longer number."""
+    at = haystack.find(form)
+    while at >= 0:
+        before = haystack[at - 1] if at else " "
+        after = haystack[at + len(form)] if at + len(form) < len(haystack) else " "
+        if not (before.isdecimal() or after.isdecimal() or before in ".,"):
+            return True
+        at = haystack.find(form, at + 1)
     return False
 
 
@@ -428,6 +426,17 @@ def _readings(match: re.Match[str]) -> Iterator[_Date]:
         year += 2000 if year < 100 else 0
         candidates = list(dict.fromkeys([(year, a, b), (year, b, a)]))
     yield from (c for c in candidates if 1 <= c[1] <= 12 and 1 <= c[2] <= 31)
+
+
+def _date_forms(shown: str, date: _Date) -> Iterator[str]:
+    """The usual ways to write a date, in lower case; a miss proves nothing."""
+    year, month, day = date
+    yield shown.casefold()
+    if year:
+        yield f"{year:04}-{month:02}-{day:02}"
+    for name in _MONTH_NAMES[month - 1]:
+        end = f", {year}" if year else ""
+        yield f"{name} {day}{end}"
 
 
 def _int(text: str | None) -> int:
