@@ -26,7 +26,7 @@ from tracegrade.running import Addresses, find
 from . import wire
 from .convert import as_hex
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 Json = dict[str, Any]
 POLICY = Path(__file__).parent / "approval.yaml"
 
