@@ -2,7 +2,7 @@
 
 Promises: exit code 2 for a usage or configuration error, with every problem named; whatever prints a table prints JSON with
 `--json`. Commands reach the store through the server that has it open, if there is one (`tracegrade.running`). What the
-commands do lives in the packages they call.
+commands do lives in the packages they call, imported when a command runs: `tracegrade --help` answers at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 from pydantic import ValidationError
@@ -22,13 +22,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from gate.evidence import ArmSelector
 from store import StoreError
 from store.client import Dsn, Store, connect
 from store.yamlfile import ConfigError
 from tracegrade.config import Config, explain, load_config
-from tracegrade.remote import ask_gate, send_suite
 from tracegrade.running import Addresses, find
+
+if TYPE_CHECKING:
+    from gate.evidence import ArmSelector
 
 USAGE, INFRASTRUCTURE = 2, 4
 _T = TypeVar("_T")
@@ -222,6 +223,8 @@ def _printable(value: Any) -> str:
 
 def arm(_: click.Context, __: click.Parameter, value: str) -> ArmSelector:
     """`version=1.2.0` or `run=nightly-17`, with `@service` behind it to take only that service's traces."""
+    from gate.evidence import ArmSelector
+
     kind, equals, rest = value.partition("=")
     name, _at, service = rest.partition("@")
     if kind not in ("version", "run") or not equals or not name:
@@ -249,6 +252,7 @@ def suite_push(file: Path, server: str | None, config_path: Path | None) -> None
     from gate.service import GateService
     from gate.suite import load_suite
     from graders import grader_types
+    from tracegrade.remote import send_suite
 
     config = configured(config_path)
 
@@ -294,6 +298,7 @@ def decide(
     from gate.service import EvaluationRequest, GateService
     from gate.suite import load_suite
     from graders import grader_types
+    from tracegrade.remote import ask_gate
 
     config = configured(config_path)
 
