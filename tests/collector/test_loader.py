@@ -132,7 +132,7 @@ def refuse_poison(segment_id: str, records: list[bytes]) -> None:
 
 
 @given(poison=st.sets(st.integers(0, 11)), count=st.integers(1, 12))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_poison_is_set_aside_and_the_rest_is_stored(
     tmp_path_factory: pytest.TempPathFactory, make_sink: Any, poison: set[int], count: int
 ) -> None:

@@ -362,7 +362,7 @@ def test_packed_bodies(
     encoding=st.sampled_from(["identity", "gzip", "deflate"]),
     body=st.binary(max_size=60),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_http_answers_any_bytes(shared: Any, path: str, kind: str, encoding: str, body: bytes) -> None:
     answer = shared.post(path, body, kind, content_encoding=encoding)
     assert answer.status_code in (200, 400)
@@ -373,7 +373,7 @@ def test_http_answers_any_bytes(shared: Any, path: str, kind: str, encoding: str
 
 
 @given(signal=st.sampled_from(["traces", "logs"]), body=st.binary(max_size=60))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_grpc_answers_any_bytes(shared: Any, signal: str, body: bytes) -> None:
     assert call(shared.grpc, signal, body)[0] in (GOOD, BAD)
 

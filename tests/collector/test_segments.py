@@ -627,4 +627,4 @@ class Log(RuleBasedStateMachine):
 
 
 TestLog = Log.TestCase
-TestLog.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestLog.settings = settings(max_examples=30, stateful_step_count=20)
