@@ -33,12 +33,11 @@ class DemoFailed(Exception):
 
 
 def example_dir() -> Path:
-    """Where the example agent lives: beside the packages in a checkout, inside this one in a wheel."""
-    here = Path(__file__).parent
-    for place in (here.parent / "examples" / "support_agent", here / "examples" / "support_agent"):
-        if (place / "run.py").is_file():
-            return place
-    raise DemoFailed("the example agent is not installed; run the demo from a checkout with `make demo`")
+    """Where the example agent lives: beside the packages, in a checkout."""
+    place = Path(__file__).parents[1] / "examples" / "support_agent"
+    if not (place / "run.py").is_file():
+        raise DemoFailed("the example agent is not installed; run `make demo` in a checkout")
+    return place
 
 
 def run(console: Console, *, keep: bool) -> None:
