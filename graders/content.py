@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -40,15 +40,13 @@ _MESSAGE_EVENTS = {
 }
 _TEXT_PARTS = frozenset({"text", "output_text", "input_text", None, "refusal"})
 _CALL_PARTS = frozenset({"tool_call", "tool_use", "tool-call", "function_call"})
-_CALL_IDS = ("id", "tool_use_id", "call_id", "toolCallId")
 _RESULT_PARTS = frozenset(
     {"tool_call_response", "tool_result", "tool-result", "function_call_output", "function_result"}
 )
 _ROLES = {"human": "user", "ai": "assistant", "model": "assistant", "developer": "system", "function": "tool"}
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A tool call as the model asked for it."""
 
     id: str
@@ -59,6 +57,7 @@ class Request:
 
     @property
     def key(self) -> str:
+        """The arguments in canonical JSON."""
         return canonical(self.arguments)
 
 
@@ -87,8 +86,7 @@ class Turn:
             self.identity = (self.role, self.text.strip(), self.answers)
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A tool's arguments or result, out of its wrappers."""
 
     value: object = None
@@ -467,7 +465,9 @@ def _message(item: Mapping[str, Any], default_role: str) -> Iterator[Turn]:
             if finish != "interrupt":
                 yield Turn(role, "" if text in REDACTED else text, finish=finish if isinstance(finish, str) else "")
                 return
-    wrapped = item.get("kwargs") if item.get("lc") == 1 else item.get("message", item.get("data"))
+    wrapped = None
+    if parts is None:
+        wrapped = item.get("kwargs") if item.get("lc") == 1 else item.get("message", item.get("data"))
     if isinstance(wrapped, dict) and ("content" in wrapped or "parts" in wrapped):
         item = {**wrapped, "role": wrapped.get("role", item.get("role", wrapped.get("type", item.get("type"))))}
     role = str(item.get("role") or item.get("type") or default_role)
@@ -484,7 +484,7 @@ def _message(item: Mapping[str, Any], default_role: str) -> Iterator[Turn]:
             texts.append(part)
         elif isinstance(part, dict):
             _part(part, texts, requests, answers, approvals)
-    calls = decode(item.get("tool_calls"))
+    calls = decode(item["tool_calls"]) if "tool_calls" in item else None
     for call in calls if isinstance(calls, list) else ():
         if isinstance(call, dict):
             function = call.get("function")
@@ -548,11 +548,13 @@ def _part(
         arguments = part.get("arguments", part.get("input", part.get("args")))
         name = part.get("name", part.get("toolName"))
         if isinstance(name, str) and name:
-            call_id = _id(next((part[k] for k in _CALL_IDS if part.get(k)), ""))
+            call_id = _id(part.get("id") or part.get("tool_use_id") or part.get("call_id") or part.get("toolCallId"))
             requests.append(Request(call_id, name, decode(arguments), part.get("builtin") is True))
     elif kind in _RESULT_PARTS:
-        raw = next((part[k] for k in ("response", "result", "content", "output") if part.get(k) is not None), None)
-        call_id = _id(next((part[k] for k in _CALL_IDS if part.get(k)), ""))
+        raw = part.get("response")
+        if raw is None:
+            raw = next((part[k] for k in ("result", "content", "output") if part.get(k) is not None), None)
+        call_id = _id(part.get("id") or part.get("tool_use_id") or part.get("call_id") or part.get("toolCallId"))
         value = unwrap_result(raw)
         failed = value.failed or part.get("is_error") is True
         name = str(part.get("name") or "")

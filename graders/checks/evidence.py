@@ -254,7 +254,7 @@ def _without_code(text: str) -> str:
 
 _MONTH_NAMES = (
     ("january", "jan"), ("february", "feb"), ("march", "mar"), ("april", "apr"), ("may",), ("june", "jun"),
-    ("july", "jul"), ("august", "aug"), ("september", "sep", "sept"), ("october", "oct"), ("november", "nov"),
+    ("july", "jul"), ("august", "aug"), ("september", "sept", "sep"), ("october", "oct"), ("november", "nov"),
     ("december", "dec"),
 )  # fmt: skip
 _MONTHS = {name: number for number, names in enumerate(_MONTH_NAMES, 1) for name in names}
@@ -264,7 +264,7 @@ _MONTH = (
 )
 _LETTERS = re.compile("[a-z]+")
 _NUMBER_DATE = re.compile(
-    r"\b(?<![.-])(?:(?P<y1>[12]\d{3})[-/](?P<m1>\d{1,2})[-/](?P<d1>\d{1,2})(?!\d)"
+    r"(?:(?P<y1>[12]\d{3})[-/](?P<m1>\d{1,2})[-/](?P<d1>\d{1,2})(?!\d)"
     r"|(?P<a>\d{1,2})[/.](?P<b>\d{1,2})[/.](?P<y4>[12]\d{3}|\d{2})(?![\d.]))"
 )
 _NAME_DATE = re.compile(
@@ -343,8 +343,11 @@ def _is_id(word: str, text: str) -> bool:
 
 def _dates(text: str) -> Iterator[re.Match[str]]:
     if "-" in text or "/" in text or "." in text:
-        yield from _NUMBER_DATE.finditer(text)
-    if not _MONTHS.keys().isdisjoint(_LETTERS.findall(text.lower())):
+        for match in _NUMBER_DATE.finditer(text):
+            if match.start() == 0 or not (text[match.start() - 1].isalnum() or text[match.start() - 1] in ".-_"):
+                yield match
+    folded = text.lower()
+    if any(names[-1] in folded for names in _MONTH_NAMES) and not _MONTHS.keys().isdisjoint(_LETTERS.findall(folded)):
         yield from _NAME_DATE.finditer(text)
 
 
