@@ -17,7 +17,7 @@ from rich.text import Text
 
 from gate.decision import BudgetResult, CriterionResult, Decision, GraderChanges, Status
 
-MAX_FAILURES = 20
+MAX_FAILURES = 5
 """Failures shown per grader; the rest is counted."""
 
 _STYLES = {
@@ -40,7 +40,8 @@ def render(decision: Decision, console: Console) -> None:
     _line(console, names, "dim")
     console.print(_criteria("Blockers", decision.criteria))
     for change in decision.changes:
-        _changes(console, change)
+        if change.new_failures or change.fixes or change.flaky:
+            _changes(console, change)
     if decision.budgets:
         console.print(_budgets(decision.budgets))
     if decision.advisories:
@@ -63,39 +64,48 @@ def _line(console: Console, text: str, style: str) -> None:
     console.print(Text(printable(text, 2000), style=style), soft_wrap=True)
 
 
-def _table(title: str, columns: Iterable[tuple[str, bool]]) -> Table:
+def _table(title: str, columns: Iterable[str]) -> Table:
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, right in columns:
-        table.add_column(Text(name), justify="right" if right else "left", overflow="fold")
+    for name in columns:
+        table.add_column(Text(name), overflow="fold")
     return table
 
 
 def _criteria(title: str, results: Iterable[CriterionResult]) -> Table:
-    columns = ("criterion", "status", "Δ", "interval", "margin", "n", "worse", "better", "why")
-    table = _table(title, ((name, name in {"Δ", "margin", "n", "worse", "better"}) for name in columns))
+    table = _table(title, ("criterion", "status", "figures"))
     for r in results:
+        asked = r.grader + (f" on {r.bucket}" if r.bucket != "all" else "")
         left_out = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in r.counts.items())
+        said = [_figures(r), "" if r.status is Status.PASS else r.reason.split(": Δ")[0], left_out]
         table.add_row(
-            Text(printable(f"{r.id} · {r.grader}" + (f" · {r.bucket}" if r.bucket != "all" else ""))),
-            Text(r.status, style=_STYLES[r.status]),
-            Text(_share(r.estimate)),
-            Text(f"{_share(r.ci[0])} … {_share(r.ci[1])}" if r.ci else ""),
-            Text(_share(r.margin if r.margin is not None else r.threshold).lstrip("+")),
-            Text(str(r.n)),
-            Text(str(r.regressions)),
-            Text(str(r.fixes)),
-            Text(printable(r.reason.split(": Δ")[0] + (f" ({left_out})" if left_out else ""))),
+            Text(printable(r.id)),
+            Text(r.status.replace("_", " "), style=_STYLES[r.status]),
+            Text(printable(asked), style="dim") + Text("".join(f"\n{printable(text)}" for text in said if text)),
         )
     return table
 
 
+def _figures(r: CriterionResult) -> str:
+    """The arithmetic in one line."""
+    if r.estimate is None:
+        return ""
+    interval = f" [{_points(r.ci[0])}, {_points(r.ci[1])}]" if r.ci else ""
+    if r.mode in ("floor", "ceiling", "zero_tolerance", "must_pass"):
+        limit = "" if r.threshold is None else f", threshold {_points(r.threshold)} %"
+        return f"{_points(r.estimate)} %{interval} of {r.n} cases{limit}"
+    arms = "" if r.baseline is None or r.candidate is None else f"{_points(r.baseline)} % → {_points(r.candidate)} %, "
+    margin = "" if r.margin is None else f", margin {_points(r.margin)}"
+    changed = f"{r.regressions} worse, {r.fixes} better of {r.n} cases"
+    return f"{arms}Δ {_points(r.estimate)} pts{interval}{margin}; {changed}"
+
+
 def _budgets(results: Iterable[BudgetResult]) -> Table:
-    table = _table("Budgets", (("budget", False), ("status", False), ("n", True), ("figures", False)))
+    table = _table("Budgets", ("budget", "status", "figures"))
     for r in results:
-        name = f"{r.id} · {r.metric} {r.stat.replace('_', ' ')}" + ("" if r.enforce else " (not enforced)")
-        table.add_row(
-            Text(printable(name)), Text(r.status, style=_STYLES[r.status]), Text(str(r.n)), Text(printable(r.reason))
-        )
+        asked = f"{r.metric}, {r.stat.replace('_', ' ')}" + ("" if r.enforce else ", not enforced")
+        figures = f"\n{printable(r.reason)}; {r.n} cases"
+        status = Text(r.status.replace("_", " "), style=_STYLES[r.status])
+        table.add_row(Text(printable(r.id)), status, Text(printable(asked), style="dim") + Text(figures))
     return table
 
 
@@ -124,5 +134,5 @@ def _short(digest: str) -> str:
     return digest.removeprefix("sha256:")[:12]
 
 
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:+.1f} %".replace("+0.0 %", "0.0 %")
+def _points(share: float) -> str:
+    return f"{100 * share + 0.0:.1f}".replace("-0.0", "0.0")
