@@ -19,10 +19,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of real records, `TRACEGRADE_DATA` or `../shared/data` beside the repository."""
-    folder = Path(os.environ.get("TRACEGRADE_DATA") or ROOT.parent / "shared" / "data")
+    """The folder of real records: `REAL_DATA`, which must then exist, or `../shared/data` beside the repository."""
+    named = os.environ.get("REAL_DATA")
+    folder = Path(named or ROOT.parent / "shared" / "data")
     if not (folder / "MAPPING.md").is_file():
-        pytest.skip(f"no real data in {folder}; set TRACEGRADE_DATA to the folder that holds MAPPING.md")
+        if named:
+            pytest.fail(f"REAL_DATA names {folder}, which holds no MAPPING.md")
+        pytest.skip(f"no real data in {folder}; set REAL_DATA to the folder that holds MAPPING.md")
     return folder
 
 
