@@ -484,7 +484,7 @@ class _Assembly:
         )
         if best is not None:
             result, result_state = best.result.text, best.result.state
-        elif call.answer is not None and call.answer.text:
+        elif call.answer is not None and (call.answer.text or call.answer.empty):
             result, result_state = call.answer.text, ContentState.PRESENT
         shown = ran[-1] if ran else (call.spans[-1] if call.spans else None)
         first = call.spans[0].span if call.spans else call.request_span
@@ -720,7 +720,7 @@ def _executed(call: _Call, ran: list[_ToolSpan], has_spans: bool, denied: bool) 
     if denied and not ran:
         return False
     answer = call.answer
-    if answer is not None and (answer.text or answer.failed):
+    if answer is not None and (answer.text or answer.failed or answer.empty):
         if _refused(answer.text):
             return False
         if ran or not has_spans or answer.provider:  # others have spans and this has none: it may have been denied

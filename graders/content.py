@@ -72,6 +72,8 @@ class Turn:
     """For role `tool`: the call id it answers; may be empty."""
     answers_name: str = ""
     failed: bool = False
+    empty: bool = False
+    """An answer that was captured, and holds nothing."""
     provider: bool = False
     finish: str = ""
     approvals: tuple[Approval, ...] = ()
@@ -219,6 +221,10 @@ def result(span: Span, events: Sequence[SpanEvent]) -> Value:
             elif event.name == "tool.output":
                 raw = event.attributes.get("output", event.attributes.get("content"))
     if raw is None:
+        if any(
+            key in span.attributes for key in content_keys()["tool_result"]
+        ):  # sent, and empty: the tool said nothing
+            return Value("", "", ContentState.PRESENT)
         return Value(state=_absent(span, "tool.call.result"))
     return unwrap_result(raw)
 
@@ -508,6 +514,7 @@ def _message(item: Mapping[str, Any], default_role: str) -> Iterator[Turn]:
             answers=_id(item.get("tool_call_id")) or value.call_id,
             answers_name=str(item.get("name") or ""),
             failed=value.failed or bool(item.get("error")) or item.get("status") == "error",
+            empty=item.get("content") == "",
         )
         return
     if text or requests or approvals or not answers:
@@ -559,7 +566,17 @@ def _part(
         failed = value.failed or part.get("is_error") is True
         name = str(part.get("name") or "")
         provider = part.get("builtin") is True
-        answers.append(Turn("tool", value.text, answers=call_id, answers_name=name, failed=failed, provider=provider))
+        answers.append(
+            Turn(
+                "tool",
+                value.text,
+                answers=call_id,
+                answers_name=name,
+                failed=failed,
+                empty=raw == "",
+                provider=provider,
+            )
+        )
     elif kind == "server_tool_call":
         details = part.get("server_tool_call")
         name = part.get("name")

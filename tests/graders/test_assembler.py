@@ -238,6 +238,15 @@ def test_waiting_and_running_span_of_one_call() -> None:
 
 
 EXECUTED = {
+    "an empty result": ([{"tool": "t", "id": "c", "result": ""}], True),
+    "an empty result in the messages": (
+        [
+            {"assistant": "", "calls": [{"id": "c", "name": "t"}]},
+            {"tool": "t", "id": "c", "result": "", "span": False},
+            {"assistant": "done"},
+        ],
+        True,
+    ),
     "a result": ([{"tool": "t", "id": "c", "result": "r"}], True),
     "a span without result": ([{"tool": "t", "id": "c"}], None),
     "a span without result, but an answer in the messages": (
