@@ -543,13 +543,14 @@ class EngineHTTP:
             message = f"the result has more than {MAX_HELD} bytes; leave `wait_end_of_query` out to have it streamed"
             await self._fail(send, request, Refused(396, "TOO_MANY_ROWS_OR_BYTES", message))
         except (_Disconnected, OSError):
-            # Closing the pipe ends a query that is writing; one that is still computing has to be told.
-            transport.close()
-            if not done.done() and "log_comment" not in request.settings:
-                await loop.run_in_executor(None, self._kill, request.query_id)
+            pass
         finally:
             gone.cancel()
+            # Closing the pipe ends a query that is writing its result; one that is still computing has to be told. What
+            # changes data runs to its end.
             transport.close()
+            if not done.done() and answer.format and "log_comment" not in request.settings:
+                await asyncio.to_thread(self._kill, request.query_id)
             await asyncio.wait((done,))
             done.exception()
             self._running -= 1
