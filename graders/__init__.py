@@ -1,6 +1,7 @@
-"""What a good trace is: graders, the assembler that prepares traces for them, and the worker that runs them.
+"""What a good trace is: graders, and the assembler that prepares traces for them.
 
-This is the only front door: plugin authors and the rest of tracegrade import from here.
+This is the front door for plugin authors: it imports no client and no server. The worker that runs graders on a store is
+`graders.worker`, the kit for testing them `graders.testing`.
 """
 
 from graders.assembler import assemble
@@ -17,7 +18,6 @@ from graders.base import (
     unknown,
 )
 from graders.policy import ApprovalPolicy, load_policy
-from graders.worker import Worker
 from store.types import Evidence, Grade, Outcome, Severity, Span, SpanKind, ToolCall, Trace
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "SpanKind",
     "ToolCall",
     "Trace",
-    "Worker",
     "assemble",
     "failed",
     "grader_types",

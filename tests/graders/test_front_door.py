@@ -1,5 +1,8 @@
 """What plugin authors import stays where it is."""
 
+import subprocess
+import sys
+
 import graders
 from graders import grader_types
 
@@ -17,7 +20,6 @@ def test_exports() -> None:
         "SpanKind",
         "ToolCall",
         "Trace",
-        "Worker",
         "assemble",
         "failed",
         "grader_types",
@@ -30,6 +32,12 @@ def test_exports() -> None:
         "unknown",
     ]
     assert all(hasattr(graders, name) for name in graders.__all__)
+
+
+def test_the_front_door_opens_no_client() -> None:
+    code = "import sys, graders; graders.grader_types(); print(*(m for m in sys.modules if m.startswith('clickhouse')))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
 
 
 def test_built_in_graders() -> None:

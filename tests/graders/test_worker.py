@@ -13,8 +13,9 @@ import pytest
 from google.protobuf.internal.encoder import _VarintBytes  # type: ignore[attr-defined]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from graders import Grader, Score, Trace, Worker, load_graders, passed
+from graders import Grader, Score, Trace, load_graders, passed
 from graders.testing import conversation
+from graders.worker import Worker
 from store.client import Store
 from store.errors import Retryable
 from store.types import Span
