@@ -29,9 +29,6 @@ from store.cases import canonical, digest_of
 from store.types import Case
 from store.yamlfile import ConfigError, Problem
 
-SETTLE_SECONDS = 60.0
-"""How long an evaluation waits for graders that are still at work on its traces."""
-
 
 class GateStore(Protocol):
     """What the gate needs of `store.client.Store`."""
@@ -93,13 +90,15 @@ class GateService:
         known_graders: Collection[str],
         policies: Mapping[str, GatePolicy] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        settle_seconds: float = 60.0,
     ) -> None:
-        """Raises `ConfigError` if a named policy is unusable."""
+        """`settle_seconds`: how long an evaluation waits for grades under way. Raises `ConfigError` for a bad policy."""
         self._store = store
         self._graders = frozenset(known_graders)
         self._policies = dict(policies or {})
         self._clock = clock
         self._lock = threading.Lock()
+        self._settle_seconds = settle_seconds
         for name, policy in self._policies.items():
             validate(policy, self._graders, name)
 
@@ -165,7 +164,7 @@ class GateService:
 
     def _settle(self, plan: Plan) -> None:
         """Give the graders time to finish both arms; what is not graded by then, the decision says."""
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + self._settle_seconds
         while any(
             evidence.pending(self._store, plan.suite, arm) for arm in (plan.request.baseline, plan.request.candidate)
         ):

@@ -1,6 +1,7 @@
 """Evidence read by SQL from a real store, decisions kept in it, and the chain they form."""
 
 import json
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -41,6 +42,7 @@ def write_arm(
     service: str = "agent",
     error: str = "",
     scores: Sequence[float] = (),
+    graded: bool = True,
     **grade: Any,
 ) -> list[str]:
     """One trace a case; each letter of its word is the grade of one span. An empty word: no trace."""
@@ -66,7 +68,8 @@ def write_arm(
             spans.append(span | {"Timestamp": START + timedelta(seconds=i), "OutputTokens": 5})
         # A client may send a span twice.
         spans.append(spans[-1])
-        marks.append({"TraceId": trace_id, "Generation": 1, "LastIngested": START, "Completeness": "complete"})
+        mark = {"TraceId": trace_id, "Generation": 1, "Completeness": "complete", "GraderSet": "g"}
+        marks.append(mark | {"LastIngested": datetime.now(UTC) + timedelta(hours=1)})
         grades += [
             Grade(
                 trace_id=trace_id,
@@ -83,7 +86,8 @@ def write_arm(
         ]
     store.insert("agent_spans", spans)
     store.insert_grades(grades)
-    store.mark_graded([mark | {"GraderSet": "g"} for mark in marks])
+    if graded:
+        store.mark_graded(marks)
     return ids
 
 
@@ -178,7 +182,7 @@ def test_dead_runs_are_recognised_by_their_root_span(store: Store) -> None:
 
 @pytest.fixture
 def service(store: Store) -> GateService:
-    return GateService(store, KNOWN, {"standard": policy_of()})
+    return GateService(store, KNOWN, {"standard": policy_of()}, settle_seconds=0.3)
 
 
 def ask(**changes: Any) -> EvaluationRequest:
@@ -223,6 +227,16 @@ def test_ungraded_and_outdated_runs_hold(store: Store, service: GateService) -> 
     assert "120 runs not graded by tools/expected" in ungraded.decision.summary
     assert "other versions of the cases" in outdated.decision.summary
     assert (ungraded.decision.exit_code, outdated.decision.exit_code) == (4, 4)
+
+
+def test_an_evaluation_waits_for_grades_under_way(store: Store, service: GateService) -> None:
+    suite = service.save_suite(suite_text(120))
+    write_arm(store, suite, "1", ["p"] * 120)
+    write_arm(store, suite, "2", ["p"] * 120, graded=False)
+    start = time.monotonic()
+    decision = service.evaluate(ask()).decision
+    assert time.monotonic() - start >= 0.3
+    assert "120 runs not graded by tools/expected" in decision.summary
 
 
 def test_the_newest_suite_is_used_unless_one_is_named(store: Store, service: GateService) -> None:
