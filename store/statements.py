@@ -127,22 +127,20 @@ def check(parsed: list[Token], *, readonly: bool, outside: Collection[str], unsa
 
 
 def format_at(tokens: list[Token], end: int) -> int:
-    """Where the trailing `FORMAT x [SETTINGS …]` of a rendered statement starts, or its end."""
+    """Where the trailing `FORMAT x [SETTINGS …]` of a rendered statement starts, or `end`."""
     for at in range(len(tokens) - 2, 0, -1):
         token, name, after = tokens[at], tokens[at + 1], tokens[at + 2 : at + 3]
-        if (
-            token.text == "FORMAT"
-            and token.depth == 0
-            and name.kind == "word"
-            and (not after or after[0].text == "SETTINGS")
-        ):
+        # The engine quotes a format that is also a keyword: FORMAT `Null`.
+        named = name.kind in ("word", "quoted") and (not after or after[0].text == "SETTINGS")
+        if token.text == "FORMAT" and token.depth == 0 and named:
             return token.start
     return end
 
 
 def trailing_format(tokens: list[Token]) -> str:
+    """The format a rendered statement names; empty when it names none."""
     at = format_at(tokens, -1)
-    return next((name.text for token, name in itertools.pairwise(tokens) if token.start == at), "")
+    return next((name.text.strip("`") for token, name in itertools.pairwise(tokens) if token.start == at), "")
 
 
 def assignments(tokens: list[Token]) -> dict[str, str]:
