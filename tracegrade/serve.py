@@ -7,27 +7,32 @@ round, the collector bringing in what it acknowledged. What each part does is it
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
+from pathlib import Path
 
 import uvicorn
-from fastapi import FastAPI
 
 from collector.service import Collector
 from gate.api import create_app
-from gate.policy import load_policy
+from gate.policy import GatePolicy, load_policy
 from gate.service import GateService
 from graders import Grader, grader_types, load_graders
 from graders import load_policy as load_approval_policy
 from graders.worker import Worker
-from store.client import Dsn, connect
-from tracegrade.config import Config, Grading, Listener
+from store import Retryable, StoreError
+from store.client import Dsn, Signal, Store, connect
+from tracegrade.config import Config, Grading
 from tracegrade.running import Addresses, announced
 
 DRAIN_SECONDS = 20.0
+RECONNECT_SECONDS = 2.0
+
+log = logging.getLogger(__name__)
 
 
 def configured_graders(grading: Grading) -> tuple[Grader, ...]:
@@ -45,27 +50,28 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve_app(app: FastAPI, listener: Listener, stack: AsyncExitStack) -> int:
-    """Serve until the stack closes; returns the bound port."""
-    family = socket.AF_INET6 if ":" in listener.host else socket.AF_INET
-    bound = socket.create_server((listener.host, listener.port), family=family, backlog=128)
-    server = _Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False))
-    task = asyncio.create_task(server.serve(sockets=[bound]))
+class _Sink:
+    """The collector's way to the store, which may not be there yet: until it is, loading fails for the time being."""
 
-    async def stop() -> None:
-        server.should_exit = True
-        await task
+    def __init__(self) -> None:
+        self.store: Store | None = None
 
-    stack.push_async_callback(stop)
-    while not server.started:
-        if task.done():
-            await task
-        await asyncio.sleep(0.005)
-    return int(bound.getsockname()[1])
+    def load(self, signal: Signal, segment_id: str, path: Path) -> None:
+        if self.store is None:
+            raise Retryable("the store cannot be reached yet")
+        self.store.load(signal, segment_id, path)
+
+    def close(self) -> None:
+        if self.store is not None:
+            self.store.close()
 
 
 async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
-    """Run until SIGINT or SIGTERM. `ready` is told where everything listens, once it does."""
+    """Run until SIGINT or SIGTERM. `ready` is told where everything listens, once it does.
+
+    A ClickHouse server that is not there yet keeps nobody from sending: the collector starts at once, and what it
+    acknowledges waits on disk. An embedded store that cannot be opened is an error.
+    """
     graders = configured_graders(config.grading)
     policies = {policy.name: policy for policy in (load_policy(path, grader_types()) for path in config.policies)}
     stopping = asyncio.Event()
@@ -74,42 +80,27 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
         loop.add_signal_handler(number, stopping.set)
     config.data_dir.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        store = stack.enter_context(connect(config.dsn))
-        store.apply_schema(config.retention_days)
-        gate = GateService(store, grader_types(), policies)
-        gate_port = await _serve_app(create_app(gate), config.gate, stack)
-
-        clickhouse = ""
-        dsn = Dsn.parse(config.dsn)
-        if dsn.embedded:
-            # Imported here because it needs the embedded engine, which a store on a server does without.
-            from store.http import EngineServer
-
-            engine = EngineServer(
-                dsn.path, database=dsn.database, host=config.clickhouse.host, port=config.clickhouse.port
-            ).start()
-            stack.push_async_callback(asyncio.to_thread, engine.stop)
-            clickhouse = f"{config.clickhouse.host}:{engine.port}"
-
-        worker = Worker(
-            store,
-            graders,
-            grace_ms=round(config.grading.grace_seconds * 1000),
-            idle_ms=round(config.grading.idle_seconds * 1000),
-        )
-        grading_stops = threading.Event()
-        grading = asyncio.create_task(asyncio.to_thread(worker.run_forever, grading_stops))
-
-        async def stop_grading() -> None:
-            grading_stops.set()
-            await grading
-
-        stack.push_async_callback(stop_grading)
-
-        collector = Collector(config.collector_settings, store)
-        await collector.start()
-        stack.push_async_callback(collector.stop, DRAIN_SECONDS)
-
+        sink = _Sink()
+        stack.callback(sink.close)
+        collector = Collector(config.collector_settings, sink)
+        try:
+            sink.store = await asyncio.to_thread(_open, config)
+        except Retryable as error:
+            if Dsn.parse(config.dsn).embedded:
+                raise
+            await _receive(collector, stack)
+            log.warning("receiving, but not storing yet: %s", error)
+            sink.store = await _open_once_there(config, stopping)
+            if sink.store is None:
+                return
+            late = True
+        else:
+            late = False
+        gate_port = await _serve_gate(config, sink.store, policies, stack)
+        clickhouse = _serve_clickhouse(config, stack)
+        grading = _grade(config, sink.store, graders, stack)
+        if not late:
+            await _receive(collector, stack)
         addresses = Addresses(
             otlp_grpc=f"{config.collector.grpc_host}:{collector.grpc_port}",
             otlp_http=f"{config.collector.http_host}:{collector.http_port}",
@@ -121,3 +112,93 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
             stopped = asyncio.create_task(stopping.wait())
             await asyncio.wait({stopped, grading}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
+
+
+def _open(config: Config) -> Store:
+    store = connect(config.dsn)
+    try:
+        store.apply_schema(config.retention_days)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+async def _open_once_there(config: Config, stopping: asyncio.Event) -> Store | None:
+    """Try until the store answers, or None once asked to stop."""
+    while not stopping.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), RECONNECT_SECONDS)
+        with suppress(Retryable):
+            return await asyncio.to_thread(_open, config)
+    return None
+
+
+async def _receive(collector: Collector, stack: AsyncExitStack) -> None:
+    await collector.start()
+    stack.push_async_callback(collector.stop, DRAIN_SECONDS)
+
+
+async def _serve_gate(config: Config, store: Store, policies: Mapping[str, GatePolicy], stack: AsyncExitStack) -> int:
+    """Serve the gate until the stack closes; returns its port."""
+    host = config.gate.host
+    try:
+        listener = socket.create_server(
+            (host, config.gate.port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
+        )
+    except OSError as error:
+        raise StoreError(
+            f"cannot listen on `gate.host` {host}, `gate.port` {config.gate.port}: {error.strerror}"
+        ) from error
+    app = create_app(GateService(store, grader_types(), policies))
+    server = _Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False))
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+
+    async def stop() -> None:
+        server.should_exit = True
+        await task
+
+    stack.push_async_callback(stop)
+    while not server.started:
+        if task.done():
+            await task
+        await asyncio.sleep(0.005)
+    return int(listener.getsockname()[1])
+
+
+def _serve_clickhouse(config: Config, stack: AsyncExitStack) -> str:
+    """Serve the embedded engine over HTTP; returns its address, empty when the store is a server of its own."""
+    dsn = Dsn.parse(config.dsn)
+    if not dsn.embedded:
+        return ""
+    # Imported here because it needs the embedded engine, which a store on a server does without.
+    from store.http import EngineServer
+
+    host, port = config.clickhouse.host, config.clickhouse.port
+    try:
+        engine = EngineServer(dsn.path, database=dsn.database, host=host, port=port).start()
+    except OSError as error:
+        raise StoreError(
+            f"cannot listen on `clickhouse.host` {host}, `clickhouse.port` {port}: {error.strerror}"
+        ) from error
+    stack.push_async_callback(asyncio.to_thread, engine.stop)
+    return f"{host}:{engine.port}"
+
+
+def _grade(config: Config, store: Store, graders: Sequence[Grader], stack: AsyncExitStack) -> asyncio.Task[None]:
+    """Grade in a thread until the stack closes; the task ends earlier only if the worker breaks."""
+    worker = Worker(
+        store,
+        graders,
+        grace_ms=round(config.grading.grace_seconds * 1000),
+        idle_ms=round(config.grading.idle_seconds * 1000),
+    )
+    stopping = threading.Event()
+    grading = asyncio.create_task(asyncio.to_thread(worker.run_forever, stopping))
+
+    async def stop() -> None:
+        stopping.set()
+        await grading
+
+    stack.push_async_callback(stop)
+    return grading

@@ -25,7 +25,19 @@ class Server:
     config_file: Path
     data_dir: Path
     process: subprocess.Popen[bytes]
-    addresses: Addresses
+
+    @property
+    def addresses(self) -> Addresses:
+        found = find(self.data_dir)
+        assert found is not None, (self.data_dir / "log").read_text()
+        return found
+
+    def wait_until_ready(self) -> None:
+        deadline = time.monotonic() + 60
+        while find(self.data_dir) is None:
+            assert self.process.poll() is None, (self.data_dir / "log").read_text()
+            assert time.monotonic() < deadline, (self.data_dir / "log").read_text()
+            time.sleep(0.02)
 
     def store(self) -> Store:
         """Its store, read-only."""
@@ -59,8 +71,9 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
     """Starts servers; a data directory given again is opened again."""
     running: list[subprocess.Popen[bytes]] = []
 
-    def begin(data_dir: Path | None = None, **extra: object) -> Server:
+    def begin(data_dir: Path | None = None, *, wait: bool = True, **extra: object) -> Server:
         data_dir = data_dir or tmp_path_factory.mktemp("serve")
+        data_dir.mkdir(exist_ok=True)
         config = {
             "data_dir": str(data_dir),
             "collector": {"grpc_port": 0, "http_port": 0, "segment_age_seconds": 0.1},
@@ -77,12 +90,10 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
                 [sys.executable, "-m", "tracegrade", "serve", "--config", str(config_file)], stdout=log, stderr=log
             )
         running.append(process)
-        deadline = time.monotonic() + 60
-        while (addresses := find(data_dir)) is None:
-            assert process.poll() is None, (data_dir / "log").read_text()
-            assert time.monotonic() < deadline, (data_dir / "log").read_text()
-            time.sleep(0.02)
-        return Server(config_file, data_dir, process, addresses)
+        server = Server(config_file, data_dir, process)
+        if wait:
+            server.wait_until_ready()
+        return server
 
     yield begin
     for process in running:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import subprocess
+import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,7 +20,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 
-from store.client import Store
+from store.client import Store, connect
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., Any]
@@ -98,7 +101,7 @@ def test_the_exit_code_is_the_verdict(server: Any, tracegrade: Cli) -> None:
     bad = decide(tracegrade, server, "run=1.2")
     assert bad.returncode == 1, bad.stdout + bad.stderr
     assert bad.stdout.startswith("HOLD regression")
-    assert "case-3" in bad.stdout
+    assert "case-11" in bad.stdout
     unknown = decide(tracegrade, server, "version=9.9")
     assert unknown.returncode in (3, 4), unknown.stdout + unknown.stderr
 
@@ -205,3 +208,71 @@ def test_a_killed_server_stores_on_the_next_start_what_it_acknowledged(start: St
     again = start(server.data_dir)
     with again.store() as store:
         wait_for(store, "SELECT count() FROM otel_traces", 10)
+
+
+@pytest.fixture
+def clickhouse(tmp_path: Any) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+    """Starts a ClickHouse over HTTP on a fixed port; the same database every time."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def begin() -> subprocess.Popen[bytes]:
+        command = [
+            sys.executable,
+            "-m",
+            "tracegrade",
+            "clickhouse",
+            "--path",
+            str(tmp_path / "db"),
+            "--port",
+            str(PORT),
+        ]
+        running.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        deadline = time.monotonic() + 60
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", PORT), 1):
+                return running[-1]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    yield begin
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+PORT = free_port()
+
+
+def test_a_dead_store_delays_and_loses_nothing(start: Start, clickhouse: Any, tmp_path: Any) -> None:
+    http_port = free_port()
+    dsn = f"clickhouse://127.0.0.1:{PORT}/agents"
+    exporter = f"http://127.0.0.1:{http_port}/v1/traces"
+    options = {
+        "store": dsn,
+        "collector": {"grpc_port": 0, "http_port": http_port, "segment_age_seconds": 0.1},
+    }
+    launched = start(tmp_path / "data", wait=False, **options)
+    deadline = time.monotonic() + 60
+    while True:  # the store is not there yet; whoever sends is answered all the same
+        with suppress(OSError), socket.create_connection(("127.0.0.1", http_port), 1):
+            break
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    run_agent(HttpExporter(exporter), "1.0", range(5))
+    engine = clickhouse()
+    launched.wait_until_ready()
+    with connect(dsn, create=False) as store:
+        wait_for(store, "SELECT count() FROM otel_traces", 10)
+    engine.kill()
+    engine.wait()
+    run_agent(HttpExporter(exporter), "1.1", range(5))
+    clickhouse()
+    with connect(dsn, create=False) as store:
+        wait_for(store, "SELECT count() FROM otel_traces", 20)
+        wait_for(store, "SELECT count() FROM graded_traces FINAL", 10)
+        assert store.query("SELECT uniqExact(TraceId, SpanId) AS n FROM otel_traces") == [{"n": 20}]
