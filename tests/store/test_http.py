@@ -243,16 +243,20 @@ def test_long_queries_do_not_block_ping(server: EngineServer) -> None:
 @pytest.mark.parametrize("query", ["SELECT sum(sleepEachRow(0.1)) FROM numbers(600) SETTINGS max_block_size = 1",
                                    "SELECT repeat('x', 1000) FROM numbers(1000000000)"])  # fmt: skip
 def test_a_query_ends_when_its_client_goes_away(server: EngineServer, query: str) -> None:
-    with socket.create_connection(("127.0.0.1", server.port)) as raw:
-        raw.sendall(f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(query)}\r\n\r\n{query}".encode())
-        time.sleep(0.3)
-    deadline = time.monotonic() + 5
     running = (
         "SELECT count() FROM system.processes WHERE query LIKE 'SELECT sum(sleep%' OR query LIKE 'SELECT repeat(%'"
     )
-    while ask(server, running).body != b"0\n":
-        assert time.monotonic() < deadline, "the query still runs"
-        time.sleep(0.05)
+
+    def until(count: bytes) -> None:
+        deadline = time.monotonic() + 5
+        while ask(server, running).body != count:
+            assert time.monotonic() < deadline, f"waiting for {count!r} running queries"
+            time.sleep(0.05)
+
+    with socket.create_connection(("127.0.0.1", server.port)) as raw:
+        raw.sendall(f"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(query)}\r\n\r\n{query}".encode())
+        until(b"1\n")
+    until(b"0\n")
 
 
 # --- curl and Grafana ---
