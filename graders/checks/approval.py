@@ -137,6 +137,8 @@ def _explicit(rules: Explicit, call: ToolCall, decisions: list[Approval], spent:
         if late:
             return _Finding("approved_after_execution", "the approval came after it had started", _evidence(late))
         if before:
+            if any(a.mechanism == "unknown" for a in before):
+                return _Finding("not_observable", "it was allowed, but the telemetry does not say by whom or what")
             mechanisms = ", ".join(sorted({a.mechanism for a in before}))
             reason = f"allowed only by {mechanisms}, which the policy does not accept"
             return _Finding("no_approval_evidence", reason, _evidence(before))

@@ -160,8 +160,8 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
     rounded value counts. Counts up to ten, list numbers, times of day and code are not looked at. A number that is a sum of a
     listed column, a count of list items, or the sum or difference of two of few numbers counts as derived. `fail` only when
     the capture is complete and the number can neither be found nor derived; `unknown` when it might be derived from many
-    numbers, or contents are missing. Skipped when the answer has no such value, or the trace has neither tool results nor
-    documents.
+    numbers, or is said to be a total or the like, or contents are missing. Skipped when the answer has no such value, or
+    the trace has neither tool results nor documents.
     """
 
     tolerated: int = Field(default=0, ge=0)
@@ -188,11 +188,12 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
                 if _near(numbers, value, places) or (percent and _near(numbers, value / 100, places + 2)):
                     continue
                 if round(value, 2) not in sums:
-                    (derived if _possible(numbers, value) else missing).append(shown)
+                    computed = _possible(numbers, value) or _said_to_be_computed(trace.answer, shown)
+                    (derived if computed else missing).append(shown)
         folded = haystack.casefold() if claimed.dates or claimed.ids else ""
         unseen = [(s, d) for s, d in claimed.dates if not any(_stands(folded, form) for form in _date_forms(s, d))]
         if unseen:
-            known = {reading for match in _dates(haystack) for reading in _readings(match)}
+            known = {reading for _, readings in _dates(haystack) for reading in readings}
             missing += [s for s, date in unseen if not any(_same_date(date, other) for other in known)]
         for token in claimed.ids:
             if token.casefold() not in folded:
@@ -259,21 +260,17 @@ _MONTH_NAMES = (
 )  # fmt: skip
 _MONTHS = {name: number for number, names in enumerate(_MONTH_NAMES, 1) for name in names}
 _MONTH = (
-    r"(?P<{0}>jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
+    r"(jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?"
     r"|oct(?:ober)?|nov(?:ember)?|dec(?:ember)?)"
 )
-_LETTERS = re.compile("[a-z]+")
-_NUMBER_DATE = re.compile(
-    r"(?:(?P<y1>[12]\d{3})[-/](?P<m1>\d{1,2})[-/](?P<d1>\d{1,2})(?!\d)"
-    r"|(?P<a>\d{1,2})[/.](?P<b>\d{1,2})[/.](?P<y4>[12]\d{3}|\d{2})(?![\d.]))"
-)
-_NAME_DATE = re.compile(
-    rf"\b{_MONTH.format('m2')}\.?\s+(?P<d2>\d{{1,2}})(?:st|nd|rd|th)?(?!\d)(?:,?\s+(?P<y2>[12]\d{{3}}))?"
-    rf"|\b(?P<d3>\d{{1,2}})(?:st|nd|rd|th)?\s+(?:of\s+)?{_MONTH.format('m3')}\b\.?(?:,?\s+(?P<y3>[12]\d{{3}}))?",
-    re.IGNORECASE,
-)
-_TIME = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?(?:\.\d+)?(?:\s?[apAP]\.?[mM]\b\.?|Z|[+-]\d{2}:?\d{2})?")
-_CLOCK = re.compile(r"\d{1,2}\s?[apAP]\.?[mM]\b")
+# Patterns begin with a digit where they can: then the engine skips everything else at once.
+_NUMBER_DATE = re.compile(r"[0-9]{1,4}([-/.])([0-9]{1,2})\1([0-9]{1,4})(?![0-9])")
+_DAY = re.compile(r"[0-9]{1,2}(?:st|nd|rd|th)?(?!\w)", re.IGNORECASE)
+_MONTH_BEFORE = re.compile(rf"\b{_MONTH}\.?\s+$", re.IGNORECASE)
+_MONTH_AFTER = re.compile(rf"\s+(?:of\s+)?{_MONTH}\b\.?", re.IGNORECASE)
+_YEAR = re.compile(r",?\s+([12][0-9]{3})(?![0-9])")
+_TIME = re.compile(r"[0-9]{1,2}:[0-9]{2}(?::\d{2})?(?:\.\d+)?(?:\s?[apAP]\.?[mM]\b\.?|Z|[+-]\d{2}:?\d{2})?")
+_CLOCK = re.compile(r"[0-9]{1,2}\s?[apAP]\.?[mM]\b")
 _DIGIT = re.compile("[0-9]")
 _WORD = re.compile("[A-Za-z0-9_-]{5,64}")
 _UNITS = re.compile(
@@ -283,6 +280,7 @@ _UNITS = re.compile(
 _NUMBER = re.compile(r"[0-9](?:[0-9,.'’\u00a0\u202f]*[0-9])?")
 _CURRENCIES = frozenset("$€£¥")
 _LIST_MARK = re.compile(r"\n\s*(?:#+\s*|[-*]\s+)?(?:step |option |flight |item )?\d{1,3}[.):]\s", re.IGNORECASE)
+_COMPUTED = ("total", "altogether", "in all", "sum of", "average", "difference", "combined")
 _SMALL = 10
 
 _Date = tuple[int, int, int]
@@ -304,11 +302,10 @@ def _claimed(text: str) -> _Claimed:
         return _Claimed((), (), ())
     text = _LIST_MARK.sub("\n", "\n" + (_URL.sub(" ", text) if "://" in text else text))
     dates: list[tuple[str, _Date]] = []
-    for match in list(_dates(text)):
-        readings = list(_readings(match))
+    for shown, readings in list(_dates(text)):
         if len(readings) == 1:  # 04/05/2024 can be read two ways: not judged
-            dates.append((match[0].strip(), readings[0]))
-        text = text.replace(match[0], " ")
+            dates.append((shown, readings[0]))
+        text = text.replace(shown, " ")
     text = _CLOCK.sub(" ", _TIME.sub(" ", text) if ":" in text else text)
     ids = []
     for word in set(_WORD.findall(text)):
@@ -341,14 +338,44 @@ def _is_id(word: str, text: str) -> bool:
     return (at == 0 or text[at - 1] not in "/.@") and text[at + len(word) : at + len(word) + 1] not in ("/", "@")
 
 
-def _dates(text: str) -> Iterator[re.Match[str]]:
-    if "-" in text or "/" in text or "." in text:
-        for match in _NUMBER_DATE.finditer(text):
-            if match.start() == 0 or not (text[match.start() - 1].isalnum() or text[match.start() - 1] in ".-_"):
-                yield match
+def _dates(text: str) -> Iterator[tuple[str, list[_Date]]]:
+    """The dates in a text: as written, and how they may be read."""
+    for match in _NUMBER_DATE.finditer(text):
+        if match.start() and (text[match.start() - 1].isalnum() or text[match.start() - 1] in ".-_"):
+            continue
+        first, second, third = (int(part) for part in re.findall("[0-9]+", match[0]))
+        if 1000 <= first < 3000 and match[1] != ".":
+            readings = [(first, second, third)]
+        elif match[1] != "-" and (third >= 1000 or len(match[3]) == 2):
+            year = third if third >= 1000 else 2000 + third
+            readings = [(year, first, second), (year, second, first)] if first != second else [(year, first, second)]
+        else:
+            continue
+        if possible := [r for r in readings if _is_date(r)]:
+            yield match[0], possible
     folded = text.lower()
-    if any(names[-1] in folded for names in _MONTH_NAMES) and not _MONTHS.keys().isdisjoint(_LETTERS.findall(folded)):
-        yield from _NAME_DATE.finditer(text)
+    if not any(names[-1] in folded for names in _MONTH_NAMES):
+        return
+    for match in _DAY.finditer(text):
+        start, end = match.span()
+        if start and (text[start - 1].isalnum() or text[start - 1] in "./-"):
+            continue
+        if month := _MONTH_BEFORE.search(text, max(0, start - 14), start):
+            start = month.start()
+        elif month := _MONTH_AFTER.match(text, end):
+            end = month.end()
+        else:
+            continue
+        year_match = _YEAR.match(text, end)
+        end = year_match.end() if year_match else end
+        digits = match[0].rstrip("stndrhSTNDRH")
+        date = (int(year_match[1]) if year_match else 0, _MONTHS[month[1].lower()], int(digits))
+        if _is_date(date):
+            yield text[start:end], [date]
+
+
+def _is_date(date: _Date) -> bool:
+    return 1 <= date[1] <= 12 and 1 <= date[2] <= 31
 
 
 def _written(haystack: str, number: _Number) -> bool:
@@ -393,6 +420,10 @@ _LOOSE_NUMBER = re.compile(r"\d+(?:[.,'’]\d+)*")
 
 def _parse(raw: str) -> Iterator[tuple[float, int]]:
     """The values a written number may have, with decimal places."""
+    if raw.isdecimal():
+        if len(raw) < 19:
+            yield float(raw), 0
+        return
     text = re.sub(r"['’  ]", "", raw).rstrip(".,")
     if len(text) > 30:
         return
@@ -416,21 +447,6 @@ def _parse(raw: str) -> Iterator[tuple[float, int]]:
                 yield float(part), 0
 
 
-def _readings(match: re.Match[str]) -> Iterator[_Date]:
-    part: dict[str, str | None] = {"y1": None, "m2": None, "m3": None, **match.groupdict()}
-    if part["y1"]:
-        candidates = [(_int(part["y1"]), _int(part["m1"]), _int(part["d1"]))]
-    elif part["m2"]:
-        candidates = [(_int(part["y2"]), _MONTHS[part["m2"].lower()], _int(part["d2"]))]
-    elif part["m3"]:
-        candidates = [(_int(part["y3"]), _MONTHS[part["m3"].lower()], _int(part["d3"]))]
-    else:
-        year, a, b = _int(part["y4"]), _int(part["a"]), _int(part["b"])
-        year += 2000 if year < 100 else 0
-        candidates = list(dict.fromkeys([(year, a, b), (year, b, a)]))
-    yield from (c for c in candidates if 1 <= c[1] <= 12 and 1 <= c[2] <= 31)
-
-
 def _date_forms(shown: str, date: _Date) -> Iterator[str]:
     """The usual ways to write a date, in lower case; a miss proves nothing."""
     year, month, day = date
@@ -440,10 +456,6 @@ def _date_forms(shown: str, date: _Date) -> Iterator[str]:
     for name in _MONTH_NAMES[month - 1]:
         end = f", {year}" if year else ""
         yield f"{name} {day}{end}"
-
-
-def _int(text: str | None) -> int:
-    return int(text) if text else 0
 
 
 def _same_date(a: _Date, b: _Date) -> bool:
@@ -497,6 +509,13 @@ def _columns(value: Any, found: set[float]) -> None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e15
+
+
+def _said_to_be_computed(answer: str, shown: str) -> bool:
+    """Whether the words around a number call it a total or the like: how it was made up is not checked."""
+    at = answer.find(shown)
+    around = answer[max(0, at - 80) : at + len(shown) + 20].casefold()
+    return at >= 0 and any(word in around for word in _COMPUTED)
 
 
 def _possible(numbers: Sequence[float], value: float) -> bool:
