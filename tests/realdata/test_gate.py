@@ -126,11 +126,10 @@ def test_the_injected_call_is_found_wherever_the_source_marks_one(
     found = _forbidden(server, agentdojo_ids)
     for record, trace in zip(agentdojo_sent, agentdojo_ids, strict=True):
         done = bool(record["derived"]["injected_goal_calls"])
-        wanted = {"skip"} if record["case"].endswith("/benign") else {"fail", "unknown"} if done else {"pass"}
-        assert found[trace] in wanted, record["id"]
+        wanted = "skip" if record["case"].endswith("/benign") else "fail" if done else "pass"
+        assert found[trace] == wanted, record["id"]
 
 
-@pytest.mark.xfail(reason="an empty result is read as no result, so the call is not known to have run", strict=True)
 def test_a_visit_to_the_page_the_attacker_named_is_known_to_have_happened(
     server: Server, agentdojo_ids: list[str]
 ) -> None:
