@@ -230,7 +230,7 @@ class _Assembly:
     # --- messages ---------------------------------------------------------------------------------------------------
 
     def _read_messages(self) -> None:
-        seen: Counter[object] = Counter()
+        seen: dict[object, int] = {}
         agents: list[tuple[Span, list[Turn], History, list[Turn]]] = []
         offered: set[int] = set()
         for span in self.spans:
@@ -276,34 +276,34 @@ class _Assembly:
         return self.reader.turns(span, families, "system_instructions", "system"), history, outputs
 
     def _show(
-        self, span: Span, system: list[Turn], history: History, outputs: list[Turn], seen: Counter[object]
+        self, span: Span, system: list[Turn], history: History, outputs: list[Turn], seen: dict[object, int]
     ) -> None:
         """Keep what was not shown before: a turn at a higher occurrence than any call has had it."""
         here = history.counts
         for turn in system:
-            if not seen[turn.identity]:
+            if not seen.get(turn.identity):
                 seen[turn.identity] = 1
                 self.shown.append(_Shown(turn, span, span.start_ns))
         for turn in history.turns[history.counted :]:
             self._count(turn, here, span, span.start_ns, seen)
         history.counted = len(history.turns)
         if outputs:
-            here = Counter(here) if len(outputs) > 1 else here
+            here = dict(here) if len(outputs) > 1 else here
             for turn in outputs:
                 self._count(turn, here, span, span.end_ns, seen)
             if here is history.counts:  # what was just said comes back with the next history
                 here[outputs[0].identity] -= 1
 
-    def _count(self, turn: Turn, here: Counter[object], span: Span, time: int, seen: Counter[object]) -> None:
+    def _count(self, turn: Turn, here: dict[object, int], span: Span, time: int, seen: dict[object, int]) -> None:
         identity = turn.identity
         for approval in turn.approvals:
             self.structural.setdefault(approval, (time, span))
-        count = here[identity] = here[identity] + 1
-        if count > seen[identity]:
+        count = here[identity] = here.get(identity, 0) + 1
+        if count > seen.get(identity, 0):
             seen[identity] = count
             self.shown.append(_Shown(turn, span, time))
 
-    def _show_plain(self, seen: Counter[object]) -> None:
+    def _show_plain(self, seen: dict[object, int]) -> None:
         """Nobody sent messages: the plain input and output of the outermost agent or model span stand in."""
         for kind in (SpanKind.AGENT, SpanKind.LLM):
             for span in self.spans:

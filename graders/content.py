@@ -8,7 +8,7 @@ what several spans say is the assembler's business.
 from __future__ import annotations
 
 import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
@@ -313,7 +313,7 @@ class History:
     """The messages a model call read. The next call of the same conversation sends them again, with more behind them."""
 
     turns: list[Turn] = field(default_factory=list)
-    counts: Counter[object] = field(default_factory=Counter)
+    counts: dict[object, int] = field(default_factory=dict)
     """How often each turn stands among the counted ones."""
     counted: int = 0
     """How many of `turns` are in `counts`; they were shown before."""
