@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib.resources import files
+from itertools import islice
 from typing import ClassVar, Literal
 
 import yaml
@@ -20,7 +21,7 @@ from store.types import ContentState, Evidence, Severity, SpanKind, Trace
 
 Action = Literal["answer", "abstain", "clarify", "refuse", "escalate"]
 
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+_SENTENCE = re.compile(r"[.!?]\s+|\n+")
 _HEAD, _TAIL = 1200, 800
 """Characters that hold the first and the last sentences."""
 
@@ -109,8 +110,11 @@ def classify(trace: Trace) -> tuple[Action, str, str] | None:
             return "clarify", f"called {last.name}", last.anchor
     if not trace.answer:
         return None
-    head = " ".join([s for s in _SENTENCE.split(_plain(trace.answer[:_HEAD])) if s.strip()][:3])
-    tail = " ".join([s for s in _SENTENCE.split(_plain(trace.answer[-_TAIL:])) if s.strip()][-2:])
+    head, tail = _plain(trace.answer[:_HEAD]), _plain(trace.answer[-_TAIL:])
+    third = next(islice(_SENTENCE.finditer(head), 2, None), None)
+    head = head[: third.end()] if third else head
+    ends = [match.end() for match in _SENTENCE.finditer(tail)]
+    tail = tail[ends[-2] :] if len(ends) > 1 else tail
     looks: tuple[tuple[Action, str], ...] = (("refuse", head), ("abstain", head), ("abstain", tail), ("clarify", tail))
     for action, part in looks:
         hints: tuple[str, ...] = getattr(_table(), action).hints
@@ -120,4 +124,4 @@ def classify(trace: Trace) -> tuple[Action, str, str] | None:
 
 
 def _plain(text: str) -> str:
-    return text.replace("’", "'").lower()
+    return text.replace("’", "'").lower().strip()
