@@ -31,14 +31,13 @@ import json
 import os
 import re
 import secrets
+import signal
 import socket
-import sys
 import tempfile
 import threading
 import time
 import uuid
-import zlib
-from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -52,6 +51,7 @@ import chdb
 import uvicorn
 from clickhouse_connect.driver.binding import quote_identifier
 
+from store.inflate import Inflate
 from store.statements import (
     READS,
     Insert,
@@ -75,7 +75,7 @@ MAX_HELD = 2 << 30
 _FIRST = 1 << 16
 """Bytes collected before the status line is sent, so that an early failure still has its own status."""
 _CHUNK = 1 << 18
-_PIECE = 1 << 20
+_PIPE_BYTES = 1 << 20
 _F_SETPIPE_SZ = 1031
 """Linux only: widens the pipe the engine writes its result to."""
 
@@ -162,71 +162,6 @@ def _error(error: BaseException) -> tuple[int, int, str]:
 
 
 # --- The request ---
-
-
-def _decoder(encoding: str) -> Any:
-    match encoding:
-        case "gzip":
-            return zlib.decompressobj(31)
-        case "deflate":
-            return zlib.decompressobj(15)
-        case "zstd":
-            if sys.version_info >= (3, 14):
-                from compression.zstd import ZstdDecompressor
-            else:
-                from backports.zstd import ZstdDecompressor
-            return ZstdDecompressor()
-        case "lz4":
-            try:
-                from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]
-            except ImportError as error:
-                raise Refused(
-                    48,
-                    "NOT_IMPLEMENTED",
-                    "Content-Encoding `lz4` needs the package lz4 here; send zstd, gzip or nothing",
-                ) from error
-            return LZ4FrameDecompressor()
-    raise Refused(48, "NOT_IMPLEMENTED", f"Content-Encoding `{encoding}` is not one of gzip, deflate, zstd, lz4")
-
-
-class _Inflate:
-    """Decompresses a body piece by piece; any number of frames, never more than a piece in memory."""
-
-    def __init__(self, encoding: str) -> None:
-        self._encoding = encoding
-        self._frame: Any = None
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        try:
-            while data:
-                if self._frame is None:
-                    self._frame = _decoder(self._encoding)
-                yield from self._read(data)
-                data = self._frame.unused_data if self._frame.eof else b""
-                if self._frame.eof:
-                    self._frame = None
-        except (zlib.error, RuntimeError, ValueError, EOFError) as error:
-            raise Refused(354, "ZLIB_INFLATE_FAILED", f"the body is not valid {self._encoding}: {error}") from error
-        except Exception as error:
-            if isinstance(error, Refused) or type(error).__name__ != "ZstdError":
-                raise
-            raise Refused(561, "ZSTD_DECODER_FAILED", f"the body is not valid zstd: {error}") from error
-
-    def _read(self, data: bytes) -> Iterator[bytes]:
-        frame = self._frame
-        bounded = hasattr(frame, "unconsumed_tail")
-        while True:
-            piece = frame.decompress(data, _PIECE)
-            if piece:
-                yield piece
-            data = frame.unconsumed_tail if bounded else b""
-            pending = bool(data) or len(piece) == _PIECE if bounded else not frame.needs_input
-            if frame.eof or not pending:
-                return
-
-    def finish(self) -> None:
-        if self._frame is not None:
-            raise Refused(354, "ZLIB_INFLATE_FAILED", f"the body ends inside a {self._encoding} frame")
 
 
 @dataclass(slots=True)
@@ -434,7 +369,7 @@ class EngineHTTP:
 
     async def _read_body(self, request: _Request, headers: Mapping[str, str], receive: Receive) -> None:
         encoding = headers.get("content-encoding", "identity").strip().lower()
-        inflate = None if encoding in ("", "identity") else _Inflate(encoding)
+        inflate = None if encoding in ("", "identity") else Inflate(encoding)
         if headers.get("content-type", "").lower().startswith("multipart/form-data"):
             return await self._read_form(request, headers["content-type"], inflate, receive)
         prefix = request.params.get("query", "")
@@ -471,7 +406,7 @@ class EngineHTTP:
         request.data.flush()
         return True
 
-    async def _pieces(self, inflate: _Inflate | None, receive: Receive) -> Any:
+    async def _pieces(self, inflate: Inflate | None, receive: Receive) -> Any:
         size = 0
         while True:
             message = await receive()
@@ -490,9 +425,7 @@ class EngineHTTP:
                     inflate.finish()
                 return
 
-    async def _read_form(
-        self, request: _Request, content_type: str, inflate: _Inflate | None, receive: Receive
-    ) -> None:
+    async def _read_form(self, request: _Request, content_type: str, inflate: Inflate | None, receive: Receive) -> None:
         body = bytearray()
         async for piece in self._pieces(inflate, receive):
             body += piece
@@ -527,7 +460,7 @@ class EngineHTTP:
         answer = _Answer()
         read_end, write_end = os.pipe()
         with suppress(OSError):
-            fcntl(write_end, _F_SETPIPE_SZ, _PIECE)
+            fcntl(write_end, _F_SETPIPE_SZ, _PIPE_BYTES)
         reader = asyncio.StreamReader(limit=_CHUNK)
         transport, _ = await loop.connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", buffering=0)
@@ -607,8 +540,8 @@ class EngineHTTP:
         try:
             await done
         except Exception as error:
-            # The status is out. The body ends without its last chunk, so that no client takes it for complete, and where it
-            # is not compressed it says why, in the form ClickHouse uses.
+            # The status is out. The server closes a response that is left unfinished, so that no client takes it for
+            # complete; where it is not compressed it says why, in the form ClickHouse uses.
             message = _error(error)[2].encode()
             if not request.encoding:
                 body = b"\r\n__exception__\r\n%b\r\n%b\n%d %b\r\n__exception__\r\n" % (
@@ -618,7 +551,7 @@ class EngineHTTP:
                     tag.encode(),
                 )
                 await send({"type": "http.response.body", "body": body, "more_body": True})
-            raise _Aborted(message.decode(errors="replace")) from None
+            return
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _headers(self, request: _Request, answer: _Answer) -> dict[str, str]:
@@ -765,10 +698,6 @@ class _Disconnected(Exception):
     """The client went away."""
 
 
-class _Aborted(Exception):
-    """A result failed after its status had been sent; the server closes the connection on it."""
-
-
 async def _wait_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -848,7 +777,17 @@ class EngineServer:
         except BaseException:
             self._socket.close()
             raise
-        self._server = uvicorn.Server(server_config(self.app))
+        # The process's logging stays as it is: its other servers share the logger.
+        config = uvicorn.Config(
+            self.app,
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            access_log=False,
+            log_config=None,
+            timeout_graceful_shutdown=5,
+        )
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), name="engine-http-server", daemon=True
         )
@@ -875,19 +814,6 @@ class EngineServer:
         self.stop()
 
 
-def server_config(app: EngineHTTP) -> uvicorn.Config:
-    """How uvicorn serves this application: httptools, no access log, and a bounded wait for streams on shutdown."""
-    return uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        lifespan="off",
-        access_log=False,
-        log_level="critical",
-        timeout_graceful_shutdown=5,
-    )
-
-
 def run(
     path: str | os.PathLike[str],
     *,
@@ -899,20 +825,10 @@ def run(
     ready: Callable[[str], None] | None = None,
 ) -> None:
     """Serve the engine at `path` until SIGINT or SIGTERM. `ready` is told the address once connections are accepted."""
-    with socket.create_server(
-        (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
-    ) as listener:
-        bound = listener.getsockname()
-        app = EngineHTTP(
-            path,
-            database=database,
-            readonly=readonly,
-            token=token,
-            local_only=bound[0] in ("127.0.0.1", "::1") and not token,
-        )
-        try:
-            if ready is not None:
-                ready(f"http://{f'[{bound[0]}]' if ':' in bound[0] else bound[0]}:{bound[1]}")
-            uvicorn.Server(server_config(app)).run([listener])
-        finally:
-            app.close()
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    with EngineServer(path, database=database, readonly=readonly, host=host, port=port, token=token) as server:
+        if ready is not None:
+            ready(f"http://{f'[{server.host}]' if ':' in server.host else server.host}:{server.port}")
+        stopped.wait()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import http.client
 import json
+import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.parse
@@ -23,7 +25,8 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from store.http import EngineServer, _Inflate
+from store.http import EngineServer
+from store.inflate import PIECE, Inflate
 from store.statements import Refused, format_at, split_insert, tokenize
 
 DATABASE = "http_front"
@@ -631,16 +634,38 @@ def test_any_text_can_be_read(text: str) -> None:
 @given(st.binary(max_size=3_000_000), st.integers(1, 1 << 17), st.sampled_from(["gzip", "deflate", "zstd"]))
 def test_bodies_inflate_whatever_way_they_are_cut(data: bytes, cut: int, encoding: str) -> None:
     packed = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd.compress}[encoding](data * 3)
-    inflate = _Inflate(encoding)
+    inflate = Inflate(encoding)
     pieces = [piece for at in range(0, len(packed), cut) for piece in inflate.feed(packed[at : at + cut])]
     inflate.finish()
     assert b"".join(pieces) == data * 3
-    assert all(len(piece) <= 1 << 20 for piece in pieces)
+    assert all(len(piece) <= PIECE for piece in pieces)
 
 
 @given(st.binary(min_size=1), st.sampled_from(["gzip", "deflate", "zstd", "lz4"]))
 def test_garbage_never_inflates_silently(data: bytes, encoding: str) -> None:
-    inflate = _Inflate(encoding)
+    inflate = Inflate(encoding)
     with pytest.raises(Refused):  # noqa: PT012 - which of the two finds out depends on the data
         list(inflate.feed(data))
         inflate.finish()
+
+
+# --- As a process of its own ---
+
+
+def test_it_runs_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    code = (
+        "import sys; from store.http import run; "
+        "run(sys.argv[1], port=0, database='d', ready=lambda address: print(address, flush=True))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "engine")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().strip()
+        assert (
+            curl(f"{address}/?database=default", "-d", "CREATE TABLE kept (a Int8) ENGINE = MergeTree ORDER BY a") == ""
+        )
+        assert curl(f"{address}/?database=default", "-d", "INSERT INTO kept VALUES (7)") == ""
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
