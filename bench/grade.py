@@ -1,7 +1,7 @@
 """How many agent spans one core assembles and grades in a second, with every built-in deterministic grader.
 
 Spans are stored and read back first, so that what is graded is what the worker sees. Real records beside the repository are
-used where they are (`TRACEGRADE_DATA` or ../shared/data), and made-up support conversations always. Time is CPU time of
+used where they are (`REAL_DATA` or ../shared/data), and made-up support conversations always. Time is CPU time of
 this thread; `worker` is everything a worker does for a trace: find, read, assemble, grade, write; with the engine's threads.
 """
 
@@ -40,7 +40,7 @@ def _varint(number: int) -> bytes:
 
 def _real() -> Iterator[tuple[str, list[bytes]]]:
     """Requests made of real records: name of the data set, serialised requests."""
-    data = Path(os.environ.get("TRACEGRADE_DATA") or ROOT.parent / "shared" / "data")
+    data = Path(os.environ.get("REAL_DATA") or ROOT.parent / "shared" / "data")
     if not (data / "MAPPING.md").is_file():
         print(f"no real data in {data}: made-up conversations only")
         return
