@@ -76,7 +76,7 @@ bench-grade: $(VENV)/.dev ## Agent spans a second a core; the last line is JSON
 	@$(BIN)/python bench/grade.py $(ARGS)
 
 bench-gate: $(VENV)/.dev ## Time of a decision; the last line is JSON
-	@$(BIN)/python bench/gate.py $(ARGS)
+	@$(BIN)/python bench/decide.py $(ARGS)
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
