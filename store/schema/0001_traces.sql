@@ -46,7 +46,7 @@ PARTITION BY toYYYYMM(Timestamp)
 ORDER BY (ServiceName, SpanName, toDateTime(Timestamp))
 -- By arrival, not by the span's clock: a trace from last year that arrives today is kept as long as one from today.
 TTL IngestedAt + INTERVAL ${retention_days} DAY
-SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, ${deduplicate};
+SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, ${table_settings};
 
 CREATE TABLE IF NOT EXISTS otlp_requests
 (

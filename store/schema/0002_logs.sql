@@ -30,7 +30,7 @@ ENGINE = ${MergeTree}
 PARTITION BY toYYYYMM(Timestamp)
 ORDER BY (ServiceName, TimestampTime, Timestamp)
 TTL IngestedAt + INTERVAL ${retention_days} DAY
-SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, ${deduplicate};
+SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, ${table_settings};
 
 CREATE TABLE IF NOT EXISTS otlp_log_requests
 (
@@ -98,7 +98,7 @@ ENGINE = ${MergeTree}
 PARTITION BY toYYYYMM(Timestamp)
 ORDER BY (TraceId, Timestamp)
 TTL IngestedAt + INTERVAL ${retention_days} DAY
-SETTINGS ttl_only_drop_parts = 1, ${deduplicate};
+SETTINGS ttl_only_drop_parts = 1, ${table_settings};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS agent_events_mv TO agent_events AS
 SELECT

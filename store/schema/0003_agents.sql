@@ -44,7 +44,7 @@ ENGINE = ${MergeTree}
 PARTITION BY toYYYYMM(Timestamp)
 ORDER BY (TraceId, Timestamp)
 TTL IngestedAt + INTERVAL ${retention_days} DAY
-SETTINGS ttl_only_drop_parts = 1, ${deduplicate};
+SETTINGS ttl_only_drop_parts = 1, ${table_settings};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS agent_spans_mv TO agent_spans AS
 SELECT
@@ -90,7 +90,7 @@ CREATE TABLE IF NOT EXISTS traces
 ENGINE = ${AggregatingMergeTree}
 ORDER BY TraceId
 TTL toDateTime(LastIngested) + INTERVAL ${retention_days} DAY
-SETTINGS ${deduplicate};
+SETTINGS ${table_settings};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS traces_mv TO traces AS
 SELECT
