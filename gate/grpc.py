@@ -227,8 +227,10 @@ def evaluation_request(request: pb.EvaluateRequest) -> EvaluationRequest:
         places |= {(arm, "value"): 0 for arm in ("baseline", "candidate")}
         for problem in problems_of(error, EvaluationRequest, "request", places):
             told = {other.key for other in problems}  # of a union, only what the first member says
-            if problem.key.split(".")[0] in values and problem.key not in told:
-                problems.append(problem)
+            name, _, leaf = problem.key.partition(".")
+            key = f"{name}.{values[name]['kind']}" if leaf == "value" else problem.key
+            if name in values and key not in told:
+                refuse(key, problem.message)
     if problems:
         raise ConfigError(problems)
     return wanted
