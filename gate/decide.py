@@ -32,7 +32,7 @@ from gate.decision import (
     Reason,
     Status,
 )
-from gate.evidence import Evidence, Gap
+from gate.evidence import Column, Evidence, Gap
 from gate.policy import Budget, Criterion, GatePolicy
 
 Stage = Literal["offline", "canary"]
@@ -115,6 +115,8 @@ class _Measured:
     """None when there is no interval."""
     settled: bool = False
     """The status needs no further judging."""
+    doubt: stats.Paired | None = None
+    """The interval if the baseline had passed wherever it could not be judged; None when it always could."""
 
     @property
     def tests(self) -> bool:
@@ -164,6 +166,11 @@ def _measure(policy: GatePolicy, evidence: Evidence, criterion: Criterion, pairs
             return _Measured(criterion, replace(result, status=Status.NOT_APPLICABLE, reason=reason), None, True)
         reason = f"no case of {len(pairs.selected)} can be compared: {_counted(pairs.counts) or 'the bucket is empty'}"
         return _Measured(criterion, replace(result, reason=reason), None, settled=True)
+    if criterion.mode != "deterioration" and pairs.counts.get("not_applicable_candidate", 0) == n:
+        reason = (
+            f"{criterion.grader} applies to none of the candidate's {n} cases, only to the baseline's: it shows nothing"
+        )
+        return _Measured(criterion, replace(result, status=Status.NOT_APPLICABLE, reason=reason), None, settled=True)
     paired = _interval(pairs, policy.design.assumed_icc)
     worse = len([d for d in pairs.differences if d < 0.0])
     better = len([d for d in pairs.differences if d > 0.0])
@@ -193,7 +200,16 @@ def _measure(policy: GatePolicy, evidence: Evidence, criterion: Criterion, pairs
             method=paired.method,
         ),
         paired,
+        doubt=_doubt(policy, evidence, criterion, pairs),
     )
+
+
+def _doubt(policy: GatePolicy, evidence: Evidence, criterion: Criterion, pairs: Pairs) -> stats.Paired | None:
+    if not {"unknown_baseline", "error_baseline"} & pairs.counts.keys():
+        return None
+    key = (criterion.grader, criterion.measure)
+    granted = pair(evidence, key, pairs.selected, policy.design, grant_baseline=True)
+    return _interval(granted, policy.design.assumed_icc)
 
 
 def _interval(pairs: Pairs, assumed_icc: float) -> stats.Paired | None:
@@ -220,6 +236,12 @@ def _judge(policy: GatePolicy, measured: _Measured, p_harm: float | None, *, blo
     margin = result.margin or 0.0
     shown = result.p_promote is not None and result.p_promote < confidence.promote
     lacking = _lacking(result, tier.min_cases, tier.min_clusters)
+    if shown and measured.doubt and measured.doubt.p_not_inferior(margin) >= confidence.promote:
+        shown = False
+        dark = {name: n for name, n in result.counts.items() if name in ("unknown_baseline", "error_baseline")}
+        lacking = (
+            lacking or f"not shown where the baseline could not be judged ({_counted(dark)}): the candidate fails there"
+        )
     if shown and not lacking:
         if result.ci and result.ci[1] < 0.0:
             reason = f"worse, but by less than {_points(margin)}: {_delta(result)}"
@@ -249,11 +271,11 @@ def _lacking(result: CriterionResult, min_cases: int, min_clusters: int) -> str:
 
 
 def _must_pass(evidence: Evidence, criterion: Criterion, result: CriterionResult) -> _Measured:
-    values = evidence.candidate.columns[(criterion.grader, criterion.measure)].values
+    column = evidence.candidate.columns[(criterion.grader, criterion.measure)]
     wanted = set(criterion.cases or ())
-    found = {case.id: values[i] for i, case in enumerate(evidence.cases) if case.id in wanted}
-    failed = sorted(c for c, v in found.items() if 0.0 <= v < 1.0 or v == Gap.MISSING)
-    unseen = sorted(c for c, v in found.items() if v < 0.0 and v != Gap.MISSING) + sorted(wanted - set(found))
+    found = {case.id: i for i, case in enumerate(evidence.cases) if case.id in wanted}
+    failed = sorted(c for c, i in found.items() if column.failed[i] or column.values[i] == Gap.MISSING)
+    unseen = sorted({c for c, i in found.items() if column.values[i] < 1.0}.difference(failed) | (wanted - set(found)))
     result = replace(result, n=len(wanted), clusters=len(wanted), counts={})
     if failed:
         result = replace(result, status=Status.FAIL, reason=f"{len(failed)} of {len(wanted)} fail: {_few(failed)}")
@@ -270,14 +292,21 @@ def _one_arm(
 ) -> _Measured:
     """Modes that look at the candidate alone: its rate against a threshold."""
     alpha = policy.design.confidence.promote
-    column = evidence.candidate.columns[(criterion.grader, criterion.measure)].values
-    # A case the candidate should have answered and did not is no success; an event in it is simply not seen.
-    failing = {Gap.UNKNOWN, Gap.ERROR} | ({Gap.MISSING} if policy.design.missing_candidate == "fail" else set())
-    lost = failing if criterion.mode != "zero_tolerance" else set()
-    indices = [i for i in pairs.selected if column[i] >= 0.0 or column[i] in lost]
-    values = [max(0.0, column[i]) for i in indices]
+    column = evidence.candidate.columns[(criterion.grader, criterion.measure)]
+    if criterion.mode == "zero_tolerance":
+        return _Measured(
+            criterion, _zero_tolerance(policy, evidence, column, pairs.selected, criterion, result), None, True
+        )
+    # What nobody saw is worth the least: nothing under a floor, everything under a ceiling.
+    worst = 0.0 if criterion.mode == "floor" else 1.0
+    lost = _lost(policy)
+    indices = [i for i in pairs.selected if column.values[i] >= 0.0 or column.values[i] in lost]
+    values = [
+        column.values[i] + worst * column.unseen[i] / column.runs[i] if column.values[i] >= 0.0 else worst
+        for i in indices
+    ]
     counts = {
-        "candidate_without_verdict": sum(column[i] < 0.0 for i in indices),
+        "candidate_without_verdict": sum(column.values[i] < 0.0 for i in indices),
         "not_seen": len(pairs.selected) - len(indices),
     }
     n = len(values)
@@ -286,20 +315,42 @@ def _one_arm(
         reason = f"{criterion.grader} judged no case of the candidate"
         return _Measured(criterion, replace(result, status=Status.NO_DATA, reason=reason), None, settled=True)
     result = replace(result, candidate=math.fsum(values) / n)
-    if criterion.mode == "zero_tolerance":
-        events = [evidence.cases[i].id for i, value in zip(indices, values, strict=True) if value < 1.0]
-        return _Measured(criterion, _zero_tolerance(criterion, events, alpha, result), None, settled=True)
     clusters = clusters_of(evidence, indices) if policy.design.cluster == "cluster" else None
     return _Measured(criterion, _rate(policy, criterion, values, clusters, result), None, settled=True)
 
 
+def _lost(policy: GatePolicy) -> set[float]:
+    """Why a case the candidate should have answered, and visibly so, may have no value."""
+    return {Gap.UNKNOWN, Gap.ERROR} | ({Gap.MISSING} if policy.design.missing_candidate == "fail" else set())
+
+
 def _zero_tolerance(
-    criterion: Criterion, events: Sequence[str], alpha: float, result: CriterionResult
+    policy: GatePolicy,
+    evidence: Evidence,
+    column: Column,
+    selected: Sequence[int],
+    criterion: Criterion,
+    result: CriterionResult,
 ) -> CriterionResult:
-    n, p_max = result.n, criterion.p_max or 0.0
+    """Only a run that was seen to fail is an event; a case nobody could judge may hide one."""
+    alpha, p_max, lost = policy.design.confidence.promote, criterion.p_max or 0.0, _lost(policy)
+    events = [evidence.cases[i].id for i in selected if column.failed[i]]
+    clean = sum(not column.failed[i] and column.values[i] >= 1.0 for i in selected)
+    hidden = sum(not column.failed[i] and (0.0 <= column.values[i] < 1.0 or column.values[i] in lost) for i in selected)
+    n = len(events) + clean + hidden
+    counts = {"candidate_without_verdict": hidden, "not_seen": len(selected) - n}
+    result = replace(result, n=n, clusters=n, counts={k: v for k, v in counts.items() if v}, level=1.0 - 2.0 * alpha)
+    if n == hidden:
+        reason = f"{criterion.grader} judged no case of the candidate"
+        return replace(result, status=Status.NO_DATA, reason=reason)
     low, high = stats.clopper_pearson(len(events), n, alpha)
     result = replace(
-        result, estimate=len(events) / n, ci=(low, high), regressions=len(events), method="clopper-pearson/1"
+        result,
+        candidate=clean / n,
+        estimate=len(events) / n,
+        ci=(low, high),
+        regressions=len(events),
+        method="clopper-pearson/1",
     )
     if events:
         reason = f"{len(events)} of {n} cases fail, none may: {_few(events)}"
@@ -308,6 +359,9 @@ def _zero_tolerance(
     if n < least:
         reason = f"none of {n} cases fails, but it takes {least} to show that fewer than {_percent(p_max)} would"
         return replace(result, status=Status.INCONCLUSIVE, reason=reason, n_needed=least)
+    if hidden and stats.clopper_pearson(hidden, n, alpha)[1] > p_max:
+        reason = f"no case is seen to fail, but {hidden} of {n} could not be judged, and {_percent(p_max)} is the limit"
+        return replace(result, status=Status.INCONCLUSIVE, reason=reason)
     return replace(result, status=Status.PASS, reason=f"none of {n} cases fails")
 
 
@@ -362,6 +416,12 @@ def _budget(policy: GatePolicy, evidence: Evidence, budget: Budget) -> BudgetRes
         n=len(indices),
         limit=budget.margin if budget.stat == "exceedance" else 1.0 + (budget.max_increase or 0.0),
     )
+    hidden = sum(base[i] >= 0.0 > cand[i] for i in select(evidence, policy.bucket(budget.bucket)))
+    if hidden > (1.0 - policy.design.min_paired) * (len(indices) + hidden):
+        reason = (
+            f"{budget.metric} is known for {len(indices)} cases in both arms, and {hidden} more of the baseline alone"
+        )
+        return replace(result, reason=reason)
     clusters = clusters_of(evidence, indices) if policy.design.cluster == "cluster" else None
     if len(indices) < 2 or (clusters is not None and len(set(clusters)) < 2) or not math.fsum(before):
         reason = f"{budget.metric} is known in both arms for {len(indices)} case(s) only"
@@ -434,11 +494,15 @@ def _health_of_arms(policy: GatePolicy, evidence: Evidence) -> list[HealthNote]:
         died = len(arm.infrastructure)
         if died:
             what = "left out" if design.infrastructure.on_match == "exclude" else "counted as failures"
-            share = died / arm.runs
+            share, other = died / arm.runs, evidence.baseline if arm is evidence.candidate else evidence.candidate
             message = f"{name}: {died} of {arm.runs} runs died of their surroundings; {what}"
             broken = share > design.infrastructure.max_share
             if broken:
                 message += f"; more than {_percent(design.infrastructure.max_share)}: run them again"
+            elif died > len(other.infrastructure) and (
+                stats.mcnemar_exact(died, len(other.infrastructure)) < _MISSING_P
+            ):
+                message += f"; in the other arm {len(other.infrastructure)}: that is no chance, find out why"
             notes.append(HealthNote("infrastructure", broken, message))
     missing = [arm.missing for _, arm in arms]
     if all(arm.runs for _, arm in arms):
@@ -547,7 +611,7 @@ def _delta(result: CriterionResult) -> str:
 
 
 def _points(share: float) -> str:
-    return f"{100 * share:+.1f} pts" if share < 0 else f"{100 * share:.1f} pts"
+    return f"{round(100 * share, 1) + 0.0:.1f} pts"
 
 
 def _percent(share: float) -> str:

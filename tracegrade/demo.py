@@ -16,9 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
 
 from store.client import Store, connect
 from tracegrade.running import Addresses, find
@@ -79,11 +82,12 @@ def run(console: Console, *, keep: bool) -> None:
                 _wait_until_graded(console, store, cases)
                 _show_grades(console, store)
 
-            for number, candidate in enumerate(RUNS[1:], start=4):
-                _step(console, number, f"May the {candidate} candidate replace the baseline?")
-                _decide(config_file, suite_file, policy_file, candidate)
+                for number, candidate in enumerate(RUNS[1:], start=4):
+                    _step(console, number, f"May the {candidate} candidate replace the baseline?")
+                    _decide(config_file, suite_file, policy_file, candidate)
 
-            console.rule()
+                console.rule()
+                _show_verdicts(console, store)
             _farewell(console, config_file, addresses, time.monotonic() - started, keep=keep)
             if keep:
                 try:
@@ -193,6 +197,22 @@ def _show_grades(console: Console, store: Store) -> None:
             f"  {row['unknown']:>3} unknown",
             highlight=False,
         )
+
+
+VERDICTS = """\
+SELECT Candidate, Decision, arrayStringConcat(Reasons, ', ') AS Reasons, JSONExtractUInt(Document, 'exitCode') AS ExitCode
+FROM decisions ORDER BY DecidedAt"""
+
+
+def _show_verdicts(console: Console, store: Store) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("candidate", "decision", "because of", "exit code of tracegrade decide"):
+        table.add_column(column)
+    for row in store.query(VERDICTS):
+        style = "bold green" if row["Decision"] == "promote" else "bold red"
+        verdict = Text(row["Decision"].upper(), style=style)
+        table.add_row(Text(row["Candidate"].removeprefix("run ")), verdict, Text(row["Reasons"]), str(row["ExitCode"]))
+    console.print(table)
 
 
 def _decide(config_file: Path, suite: Path, policy: Path, candidate: str) -> None:
