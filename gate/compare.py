@@ -5,8 +5,9 @@ Pure. What each pair of values becomes, b for the baseline and c for the candida
     both have a value                     compared
     both SKIP                             left out: not applicable
     b SKIP, c has a value                 b counts 1: nothing had gone wrong
-    b has a value, c SKIP                 c counts 1
-    b MISSING, UNKNOWN or ERROR           left out and counted: there is nothing to compare with
+    b has a value, c SKIP                 c counts 1, and is counted: a grader skips only what it can see not to apply
+    b MISSING, UNKNOWN or ERROR           left out and counted: there is nothing to compare with. `gate.decide` asks again
+                                          with b UNKNOWN or ERROR counting 1, and promotes only if that changes nothing
     c MISSING (b has a value or SKIP)     c counts 0, unless the policy excludes missing cases; counted
     c UNKNOWN or ERROR (b likewise)       c counts 0: what cannot be seen is not a pass; counted
     either INFRASTRUCTURE                 left out and counted
@@ -46,13 +47,8 @@ class Pairs:
     """Cluster of each case; None when every case stands alone."""
     counts: dict[str, int]
     """Left out: `not_applicable`, `missing_baseline`, `unknown_baseline`, `error_baseline`, `infrastructure`,
-    `missing_excluded`. Counted as failures: `missing_candidate`, `unknown_candidate`, `error_candidate`."""
-
-    @property
-    def left_out(self) -> int:
-        """Cases of the bucket that are not among the pairs, not-applicable ones apart."""
-        gone = ("missing_baseline", "unknown_baseline", "error_baseline", "infrastructure", "missing_excluded")
-        return sum(self.counts.get(name, 0) for name in gone)
+    `missing_excluded`. Counted as failures: `missing_candidate`, `unknown_candidate`, `error_candidate`.
+    Counted as passes: `not_applicable_candidate`."""
 
 
 def select(evidence: Evidence, bucket: Bucket) -> Sequence[int]:
@@ -63,8 +59,10 @@ def select(evidence: Evidence, bucket: Bucket) -> Sequence[int]:
     return [i for i, c in enumerate(evidence.cases) if selects(where, c.bucket, c.tags, c.risk)]
 
 
-def pair(evidence: Evidence, key: Key, indices: Sequence[int], design: Design) -> Pairs:
-    """Pair the arms on these cases."""
+def pair(
+    evidence: Evidence, key: Key, indices: Sequence[int], design: Design, *, grant_baseline: bool = False
+) -> Pairs:
+    """Pair the arms on these cases; `grant_baseline` takes the baseline to have passed where it could not be judged."""
     base, cand = evidence.baseline.columns[key].values, evidence.candidate.columns[key].values
     if isinstance(indices, range) and min(base) >= 0.0 and min(cand) >= 0.0:
         return _pairs(evidence, indices, indices, base, cand, {}, design)
@@ -75,6 +73,8 @@ def pair(evidence: Evidence, key: Key, indices: Sequence[int], design: Design) -
     for i in indices:
         b, c = base[i], cand[i]
         if b < 0.0 or c < 0.0:
+            if grant_baseline and b in (Gap.UNKNOWN, Gap.ERROR) and c >= 0.0:
+                b = 1.0
             why, b, c = _settle(b, c, design)
             if why:
                 counts[why] = counts.get(why, 0) + 1
@@ -120,7 +120,7 @@ def _settle(b: float, c: float, design: Design) -> tuple[str, float, float]:
         return "not_applicable", -1.0, -1.0
     b = 1.0 if b == Gap.SKIP else b
     if c == Gap.SKIP:
-        return "", b, 1.0
+        return "not_applicable_candidate", b, 1.0
     if c == Gap.MISSING and design.missing_candidate == "exclude":
         return "missing_excluded", -1.0, -1.0
     return (_FAILED[Gap(int(c))], b, 0.0) if c < 0.0 else ("", b, c)

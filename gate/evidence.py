@@ -11,8 +11,8 @@ A run is one trace. From grades to a value:
     runs of a case, one arm        fail 0, pass 1 (or the score), skip 1 beside runs that were judged: nothing went wrong;
                                    unknown, error and runs that are missing count 0 for the candidate and nothing for the
                                    baseline; all skipped: SKIP; nothing known: ERROR or UNKNOWN
-    runs that died of their        left out (INFRASTRUCTURE if no other run is there) or 0, as the policy says
-    surroundings
+    runs that died of their        left out (INFRASTRUCTURE if no other run is there) or 0, as the policy says; what they
+    surroundings                   had done wrong before is remembered in `Column.failed`
     no run                         MISSING
 """
 
@@ -24,7 +24,7 @@ import re
 import sys
 from array import array
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from importlib.resources import files
 from string import Template
@@ -108,6 +108,10 @@ class Column:
     """Mean over the runs, or a `Gap`."""
     runs: array[int]
     """How many runs each mean is over."""
+    failed: array[int] = field(default_factory=lambda: array("q"))
+    """Runs seen to fail, also those that died of their surroundings afterwards; empty for amounts."""
+    unseen: array[int] = field(default_factory=lambda: array("q"))
+    """Runs that count 0 in the mean although nobody saw them fail; empty for amounts."""
     versions: frozenset[str] = frozenset()
     configs: frozenset[str] = frozenset()
     verdicts: int = 0
@@ -173,8 +177,11 @@ def build(
     index = {case.id: i for i, case in enumerate(suite.cases)}
     digests = [case.digest for case in suite.cases]
     keys = _keys(policy)
-    first = _arm(index, digests, keys, policy.design, *baseline, is_candidate=False)
-    second = _arm(index, digests, keys, policy.design, *candidate, is_candidate=True)
+    # A grader that never looks at the case writes no digest; one that does and wrote none did not know the case.
+    verdicts = (*baseline[2].items(), *candidate[2].items())
+    dated = frozenset(name for name, given in verdicts if any(given.case_digests))
+    first = _arm(index, digests, keys, policy.design, *baseline, dated=dated, is_candidate=False)
+    second = _arm(index, digests, keys, policy.design, *candidate, dated=dated, is_candidate=True)
     shared = len(set(first.trace_ids).intersection(second.trace_ids))
     return Evidence(suite.name, suite.digest, suite.cases, first, second, shared, _digest(suite, first, second))
 
@@ -193,11 +200,13 @@ def _arm(
     traces: Traces,
     verdicts: Mapping[str, Verdicts],
     *,
+    dated: Set[str],
     is_candidate: bool,
 ) -> Arm:
     died = _dead_runs(traces, design)
     excluded = died if design.infrastructure.on_match == "exclude" else frozenset[str]()
     seen_dead: list[str] = []
+    graves: dict[str, int] = {}
     usable: list[tuple[int, str]] = []
     present, lost = _zeros(len(index)), _zeros(len(index))
     foreign = 0
@@ -210,6 +219,7 @@ def _arm(
             seen_dead.append(trace_id)
         if excluded and trace_id in excluded:
             lost[i] += 1
+            graves[trace_id] = i
         else:
             usable.append((i, trace_id))
             present[i] += 1
@@ -223,9 +233,17 @@ def _arm(
             columns[key] = _amounts(home, len(index), amounts)
         else:
             given = verdicts.get(name, Verdicts((), ()))
-            failed = died - excluded
             columns[key] = _column(
-                home, present, lost, digests, design, measure, given, failed, is_candidate=is_candidate
+                home,
+                graves,
+                present,
+                lost,
+                digests if name in dated else (),
+                design,
+                measure,
+                given,
+                died - excluded,
+                is_candidate=is_candidate,
             )
     return Arm(
         label=label,
@@ -256,32 +274,37 @@ def _dead_runs(traces: Traces, design: Design) -> frozenset[str]:
 
 def _column(
     home: Mapping[str, int],
+    graves: Mapping[str, int],
     present: Sequence[int],
     lost: Sequence[int],
     digests: Sequence[str],
     design: Design,
     measure: Measure,
     verdicts: Verdicts,
-    failed: frozenset[str],
+    doomed: frozenset[str],
     *,
     is_candidate: bool,
 ) -> Column:
-    size = len(digests)
+    size = len(present)
     total, known = array("d", bytes(8 * size)), _zeros(size)
     skipped, unknown, broken = _zeros(size), _zeros(size), _zeros(size)
+    failed, unseen = _zeros(size), _zeros(size)
     out_of_range = stale = count = 0
     scores = verdicts.scores if measure == "score" and verdicts.scores else None
-    # A grader that never looks at the case writes no digest; one that does and wrote none did not know the case.
-    dated = verdicts.case_digests if any(verdicts.case_digests) else ()
+    seen = verdicts.case_digests or [""] * len(verdicts.trace_ids)
     for position, (trace_id, outcome) in enumerate(zip(verdicts.trace_ids, verdicts.outcomes, strict=True)):
         i = home.get(trace_id, -1)
         if i < 0:
+            if outcome == "fail" and trace_id in graves:
+                failed[graves[trace_id]] += 1
             continue
         count += 1
-        if dated and dated[position] != digests[i]:
+        if digests and seen[position] != digests[i]:
             stale += 1
-        if failed and trace_id in failed:
+        if doomed and trace_id in doomed:
             known[i] += 1
+            failed[i] += 1
+            unseen[i] += 1
         elif outcome == "pass" or outcome == "fail":
             value = 1.0 if outcome == "pass" else 0.0
             if scores is not None and not math.isnan(scores[position]):
@@ -291,6 +314,7 @@ def _column(
                     value = min(max(value, 0.0), 1.0)
             known[i] += 1
             total[i] += value
+            failed[i] += outcome == "fail"
         elif outcome == "skip":
             skipped[i] += 1
         elif outcome == "error":
@@ -314,6 +338,7 @@ def _column(
             # Rounded, so that the order of the runs cannot show in the last digit.
             values[i] = mean if divisor == 1 else round(mean, 12)
             runs[i] = divisor
+            unseen[i] += divisor - judged
         elif broken[i]:
             values[i] = Gap.ERROR
         elif skipped[i] == n:
@@ -323,6 +348,8 @@ def _column(
     return Column(
         values=values,
         runs=runs,
+        failed=failed,
+        unseen=unseen,
         versions=verdicts.versions,
         configs=verdicts.configs,
         verdicts=count,
@@ -374,6 +401,8 @@ def _digest(suite: Suite, baseline: Arm, candidate: Arm) -> str:
             sha.update(f"\n{key!r} {notes!r} {column.stale} {column.out_of_range}\n".encode())
             sha.update(_portable(column.values))
             sha.update(_portable(column.runs))
+            sha.update(_portable(column.failed))
+            sha.update(_portable(column.unseen))
     return f"sha256:{sha.hexdigest()}"
 
 

@@ -38,11 +38,11 @@ REQUIRED_FIELDS = {"floor": "threshold", "ceiling": "threshold", "zero_tolerance
 
 INFRASTRUCTURE_PATTERNS = (
     r"rate.?limit",
-    r"too many requests|\b429\b",
-    r"quota|out of (extra )?usage|insufficient.?(credits?|funds|balance)",
-    r"overloaded|\b529\b",
-    r"service.?unavailable|bad.?gateway|gateway.?time.?out|\b50[234]\b",
-    r"connection (refused|reset|error|aborted)|connect.?time.?out|name resolution|ssl",
+    r"too many requests|resource.?exhausted|quota|out of (extra )?usage|insufficient.?(credits?|funds|balance)",
+    r"\boverloaded",
+    r"service.?unavailable|bad.?gateway|gateway.?time.?out",
+    r"(http|status|code|error)[\W_]{0,3}(429|50[234]|529)\b",
+    r"connection (refused|reset|error|aborted)|connect.?time.?out|name resolution|\bssl(error\b|\W)",
     r"time.?out error|timed out|deadline exceeded",
 )
 """What the error of a run says when its surroundings failed and not the agent; matched without regard to case."""
