@@ -57,7 +57,8 @@ CREATE TABLE IF NOT EXISTS graded_traces
     LastIngested DateTime64(3),
     Completeness LowCardinality(String),
     GraderSet    LowCardinality(String),
-    GradedAt     DateTime64(3) DEFAULT now64(3)
+    GradedAt     DateTime64(3) DEFAULT now64(3),
+    INDEX idx_last_ingested LastIngested TYPE minmax GRANULARITY 1
 )
 ENGINE = ${ReplacingMergeTree:GradedAt}
 ORDER BY TraceId

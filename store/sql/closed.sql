@@ -1,20 +1,26 @@
--- Traces that have gone quiet and hold something newer than their last grading. `since` prunes: nothing that arrived before
--- it can be ungraded, unless its mark was taken back (see regrade.sql).
+-- Traces that have gone quiet and hold something newer than their last grading. Only what arrived after `since` can be
+-- ungraded, or what had its mark taken back (regrade.sql): everything else is left unread.
+WITH candidates AS
+(
+    SELECT TraceId FROM traces WHERE LastIngested >= fromUnixTimestamp64Milli({since_ms:Int64})
+    UNION DISTINCT
+    SELECT TraceId FROM graded_traces WHERE LastIngested = toDateTime64(0, 3)
+)
 SELECT
     t.TraceId AS TraceId, toUnixTimestamp64Milli(t.LastIngested) AS LastIngested, g.Generation AS Generation
 FROM
 (
     SELECT TraceId, max(RootSeen) AS Root, max(LastIngested) AS LastIngested, sum(AgentSpanRows) AS AgentSpans
     FROM traces
-    WHERE TraceId IN
-    (
-        SELECT TraceId FROM traces WHERE LastIngested >= fromUnixTimestamp64Milli({since_ms:Int64})
-        UNION ALL
-        SELECT TraceId FROM graded_traces FINAL WHERE LastIngested = toDateTime64(0, 3)
-    )
+    WHERE TraceId IN (SELECT TraceId FROM candidates)
     GROUP BY TraceId
 ) AS t
-LEFT JOIN (SELECT TraceId, Generation, LastIngested FROM graded_traces FINAL) AS g ON t.TraceId = g.TraceId
+LEFT JOIN
+(
+    SELECT TraceId, Generation, LastIngested
+    FROM graded_traces FINAL
+    WHERE TraceId IN (SELECT TraceId FROM candidates)
+) AS g ON t.TraceId = g.TraceId
 WHERE t.AgentSpans > 0
   AND (g.Generation = 0 OR t.LastIngested > g.LastIngested)
   AND (
