@@ -2,7 +2,11 @@
 WITH arm AS (${arm}),
 tokens AS
 (
-    SELECT TraceId, sum(InputTokens) AS Input, sum(OutputTokens) AS Output
+    -- A model call that does not tell makes the sum unknown, not smaller.
+    SELECT
+        TraceId,
+        if(count() = count(InputTokens), sum(InputTokens), NULL) AS Input,
+        if(count() = count(OutputTokens), sum(OutputTokens), NULL) AS Output
     FROM
     (
         -- Only model calls count: an agent span may repeat the sum of its calls. A client may send a span twice.

@@ -123,6 +123,20 @@ def test_metrics_count_each_model_call_once(store: Store) -> None:
     assert list(found.baseline.columns["efficiency/cost", "amount"].values) == [Gap.MISSING] * 3
 
 
+def test_a_model_call_that_hides_its_tokens_makes_the_sum_unknown(store: Store) -> None:
+    suite = parse_suite(suite_text(2))
+    ids = write_arm(store, suite, "1", ["p"] * 2)
+    store.command(
+        "INSERT INTO agent_spans (TraceId, Timestamp, SpanId, ParentSpanId, Kind) "
+        "VALUES ({trace:String}, '2026-11-01 00:00:01', 'mute', 'root', 'llm')",
+        {"trace": ids[1]},
+    )
+    write_arm(store, suite, "2", ["p"] * 2)
+    budgets = [{"id": "b", "metric": "total_tokens", "max_increase": 1}]
+    found = read(store, suite, policy_of(budgets=budgets), version("1"), version("2"))
+    assert list(found.baseline.columns["total_tokens", "amount"].values) == [15.0, Gap.MISSING]
+
+
 def test_only_the_newest_generation_counts(store: Store) -> None:
     suite = parse_suite(suite_text(1))
     (trace_id,) = write_arm(store, suite, "1", ["f"])
