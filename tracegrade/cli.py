@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -95,6 +96,8 @@ def serve(config_path: Path | None) -> None:
     from tracegrade.serve import serve as run
 
     config = configured(config_path)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
     def ready(addresses: Addresses) -> None:
         rows = {
