@@ -301,7 +301,9 @@ def decide(
     from gate.service import EvaluationRequest, GateService
     from gate.suite import load_suite
     from graders import grader_types
+    from graders.worker import Worker
     from tracegrade.remote import ask_gate
+    from tracegrade.serve import configured_graders
 
     config = configured(config_path)
 
@@ -318,6 +320,11 @@ def decide(
             store.apply_schema(config.retention_days)
             service = GateService(store, grader_types())
             service.keep_suite(suite)
+            if store.dsn.embedded:
+                # Nobody else has the database open, so nobody else grades what the suite's change reopened.
+                worker = Worker(store, configured_graders(config.grading), grace_ms=0, idle_ms=0)
+                while worker.run_once():
+                    pass
             return service.evaluate(request).document
 
     document = guarded(run)

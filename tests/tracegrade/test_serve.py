@@ -185,6 +185,17 @@ def test_a_changed_suite_is_graded_again_before_the_decision(server: Any, traceg
         suite.write_text(SUITE)
 
 
+def test_a_decision_without_a_server_grades_first(start: Start, tracegrade: Cli) -> None:
+    server = start(grading={"grace_seconds": 3600.0, "idle_seconds": 3600.0})
+    for version in ("1.0", "1.1"):
+        run_agent(HttpExporter(f"http://{server.addresses.otlp_http}/v1/traces"), version, range(CASES))
+    assert server.kill(signal.SIGTERM) == 0
+    (server.data_dir / "suite.yaml").write_text(SUITE)
+    (server.data_dir / "policy.yaml").write_text(POLICY)
+    done = decide(tracegrade, server, "version=1.1")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_second_server_on_the_same_data_is_refused(server: Any, tracegrade: Cli) -> None:
     done = tracegrade("serve", "--config", server.config_file)
     assert done.returncode == 4
