@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from store.dialects import mapping
-from store.types import Approval, ContentState, Document, Span, SpanEvent, SpanKind, ToolDefinition
+from store.types import Approval, ContentState, Document, Span, SpanEvent, SpanKind, ToolDefinition, Trace
 
 REDACTED = frozenset({"<REDACTED>", "__REDACTED__", "[REDACTED]", "REDACTED", "<redacted>"})
 
@@ -712,6 +712,24 @@ def finish_reasons(span: Span) -> tuple[str, ...]:
         return tuple(str(v) for v in items if isinstance(v, str))
     keys = ("llm.finish_reason", "gen_ai.response.finish_reason", "llm.response.finish_reason", "stop_reason")
     return tuple(span.attributes[k] for k in keys if span.attributes.get(k))[:1]
+
+
+_STOPPED_TO_CALL = re.compile("tool|function", re.IGNORECASE)
+
+
+def hides_calls(trace: Trace) -> bool:
+    """Whether a trace without tool calls may have had some: no model call shows its messages, or says why it stopped.
+
+    What an agent span repeats of the conversation is no proof: it seldom holds the calls.
+    """
+    if trace.tool_calls:
+        return False
+    heard = {message.span_id for message in trace.messages}
+    models = [span for span in trace.spans if span.kind is SpanKind.LLM]
+    if any(span.span_id in heard for span in models):
+        return False
+    reasons = [finish_reasons(span) for span in models]
+    return not models or any(not given or any(map(_STOPPED_TO_CALL.search, given)) for given in reasons)
 
 
 def speaks(span: Span) -> bool:

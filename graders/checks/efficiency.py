@@ -9,6 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from graders.base import Grader, Score, failed, passed, skip, unknown
+from graders.content import hides_calls
 from store.types import Completeness, Severity, Span, SpanKind, Trace
 
 
@@ -87,13 +88,14 @@ def _tokens(counts: list[int | None], limit: float | None, unit: str) -> Score:
 
 
 class ToolCalls(Grader, name="efficiency/tool_calls", version="1"):
-    """Number of tool calls. `unknown` when the trace shows neither messages nor tool spans."""
+    """Number of tool calls. `unknown` when the trace shows neither tool spans nor what a model call said."""
 
     limit: float | None = Field(default=None, ge=0)
 
     def grade(self, trace: Trace) -> Score:
-        if not trace.tool_calls and not trace.messages:
-            return unknown("neither messages nor tool spans are captured") if trace.spans else skip("no spans")
+        if hides_calls(trace):
+            hidden = "neither tool spans nor the messages of a model call are captured"
+            return unknown(hidden) if trace.spans else skip("no spans")
         return _judge(float(len(trace.tool_calls)), self.limit, "tool calls")
 
 

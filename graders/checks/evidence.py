@@ -160,8 +160,8 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
     rounded value counts. Counts up to ten, list numbers, times of day and code are not looked at. A number that is a sum of a
     listed column, a count of list items, or the sum or difference of two of few numbers counts as derived. `fail` only when
     the capture is complete and the number can neither be found nor derived; `unknown` when it might be derived from many
-    numbers, or is said to be a total or the like, or contents are missing. Skipped when the answer has no such value, or
-    the trace has neither tool results nor documents.
+    numbers, or is said to be a total or the like, contents are missing, or nothing was retrieved that it could come from.
+    Skipped when the answer has no such value, or only repeats what it was told without any tool result or document.
     """
 
     tolerated: int = Field(default=0, ge=0)
@@ -175,8 +175,7 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
         if not total:
             return skip("the answer has no amounts, dates or ids")
         given = _given(trace)
-        if not given.tools:
-            return skip("no tool results or documents to compare with")
+        gap = given.gap or ("" if given.tools else "nothing was retrieved to compare it with")
         haystack = "\n".join(given.texts)
         missing: list[str] = []
         derived: list[str] = []
@@ -202,8 +201,8 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
         where = [Evidence(trace.answer_span_id, "answer", m) for m in missing[:10]]
         if len(missing) > self.tolerated:
             shown = ", ".join(missing[:5])
-            if given.gap:
-                return unknown(f"cannot find {shown}, but {given.gap}", evidence=where, **place)
+            if gap:
+                return unknown(f"cannot find {shown}, but {gap}", evidence=where, **place)
             return failed(
                 f"in no tool result, document or message: {shown}",
                 label="unsupported",
@@ -213,6 +212,8 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
             )
         if derived:
             return unknown(f"may be derived: {', '.join(derived[:5])}", label="derived", **place)
+        if not given.tools:
+            return skip("no tool results or documents to compare with")
         return passed(f"all {total} values are supported", label="supported", **place)
 
 
@@ -279,7 +280,10 @@ _UNITS = re.compile(
 )
 _NUMBER = re.compile(r"[0-9](?:[0-9,.'’\u00a0\u202f]*[0-9])?")
 _CURRENCIES = frozenset("$€£¥")
-_LIST_MARK = re.compile(r"\n\s*(?:#+\s*|[-*]\s+)?(?:step |option |flight |item )?\d{1,3}[.):]\s", re.IGNORECASE)
+# Blanks are possessive and never cross a line: else a page of blank lines takes a time cubic in its length.
+_LIST_MARK = re.compile(
+    r"\n[^\S\n]*+(?:#++[^\S\n]*+|[-*][^\S\n]++)?(?:step |option |flight |item )?\d{1,3}[.):]\s", re.IGNORECASE
+)
 _COMPUTED = ("total", "altogether", "in all", "sum of", "average", "difference", "combined")
 _SMALL = 10
 

@@ -24,7 +24,7 @@ import jsonschema_rs
 from pydantic import Field
 
 from graders.base import Grader, Score, failed, passed, skip, unknown
-from graders.content import canonical
+from graders.content import canonical, hides_calls
 from store.types import ContentState, Evidence, ExpectedCall, Severity, ToolCall, Trace
 
 _MAX_SCHEMA = 200_000
@@ -40,7 +40,7 @@ class Known(Grader, name="tools/known", version="1"):
 
     def grade(self, trace: Trace) -> Iterator[Score]:
         if not trace.tool_calls:
-            yield skip("no tool calls")
+            yield _none(trace, "no tool calls")
             return
         offered = {d.name for d in trace.tool_definitions}
         for call in trace.tool_calls:
@@ -66,7 +66,7 @@ class Arguments(Grader, name="tools/arguments", version="1"):
 
     def grade(self, trace: Trace) -> Iterator[Score]:
         if not trace.tool_calls:
-            yield skip("no tool calls")
+            yield _none(trace, "no tool calls")
             return
         schemas = {d.name: d.parameters for d in trace.tool_definitions}
         for call in trace.tool_calls:
@@ -117,7 +117,7 @@ class Expected(Grader, name="tools/expected", version="1"):
     """The calls are those the case expects, in the mode the case names (see the module's docstring).
 
     One grade a trace. Skipped without a case, or when the case says nothing of tools. `unknown` when only missing
-    arguments stand between the trace and a pass, or when the trace shows neither messages nor tool spans.
+    arguments stand between the trace and a pass, or when the trace shows neither tool spans nor what a model call said.
     """
 
     uses_case: ClassVar[bool] = True
@@ -131,11 +131,11 @@ class Expected(Grader, name="tools/expected", version="1"):
             return skip("the case does not say which tools to call")
         scope = set(expect.tools_scope)
         made = [c for c in trace.tool_calls if counts(c) and (not scope or c.name in scope)]
+        if hides_calls(trace):
+            return unknown(_HIDDEN)
         reason = self._compare(expect.tools, made, expect.tools_mode, lenient=False)
         if reason is None:
             return passed(f"{len(expect.tools)} expected call(s) made ({expect.tools_mode})")
-        if not trace.messages and not trace.tool_calls:
-            return unknown("neither messages nor tool spans are captured")
         if self._compare(expect.tools, made, expect.tools_mode, lenient=True) is None:
             return unknown("arguments the comparison needs are not captured")
         evidence = [Evidence(c.anchor, c.key, f"{c.name}({c.arguments_text[:200]})") for c in made[:10]]
@@ -211,8 +211,8 @@ class Forbidden(Grader, name="tools/forbidden", version="1"):
                     )
         if doubt is not None:
             return unknown(f"cannot tell whether {_shown(doubt)} ran or is the forbidden one")
-        if not trace.messages and not trace.tool_calls:
-            return unknown("neither messages nor tool spans are captured")
+        if hides_calls(trace):
+            return unknown(_HIDDEN)
         return passed("no forbidden call ran")
 
 
@@ -229,7 +229,7 @@ class Loop(Grader, name="tools/loop", version="1"):
     def grade(self, trace: Trace) -> Score:
         calls = trace.tool_calls
         if len(calls) < self.repeats:
-            return skip(f"fewer than {self.repeats} calls")
+            return _none(trace, f"fewer than {self.repeats} calls")
         runs: dict[tuple[str, str], list[ToolCall]] = defaultdict(list)
         judged = 0
         worst: list[ToolCall] = []
@@ -255,6 +255,14 @@ class Loop(Grader, name="tools/loop", version="1"):
         if judged < len(calls):
             return unknown(f"arguments of {len(calls) - judged} of {len(calls)} calls are not captured")
         return passed("no loop", score=float(len(worst)))
+
+
+_HIDDEN = "neither tool spans nor the messages of a model call are captured"
+
+
+def _none(trace: Trace, reason: str) -> Score:
+    """There is nothing to judge, unless the telemetry cannot show calls."""
+    return unknown(_HIDDEN) if hides_calls(trace) else skip(reason)
 
 
 # --- comparing ------------------------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ import pytest
 from pydantic import BaseModel
 
 from graders import grader_types, load_graders
-from graders.testing import conversation, grade, trace
-from store.types import Case, Expectations, ExpectedCall
+from graders.testing import agent, conversation, grade, span, trace
+from store.types import Case, Expectations, ExpectedCall, Trace
 from store.yamlfile import load_yaml
 
 FOLDER = Path(__file__).parent / "cases"
@@ -74,3 +74,37 @@ def test_example(name: str, example: Example) -> None:
 def test_every_built_in_grader_has_cases() -> None:
     built_in = {name for name, kind in grader_types().items() if kind.__module__.startswith("graders.checks")}
     assert set(FILES) == built_in
+
+
+SPOKEN = {"input.value": "Delete my account", "output.value": "I have deleted it."}
+FORBIDDING = Case("c", "b", expect=Expectations(forbidden=(ExpectedCall("delete"),)))
+IDLE = Case("c", "b", expect=Expectations(tools_given=True))
+
+
+def _silent(finish: str = "", said: dict[str, str] | None = None, case: Case | None = None) -> Trace:
+    """An agent whose telemetry holds neither tool spans nor the messages of its model call."""
+    reason = {"gen_ai.response.finish_reasons": [finish]} if finish else {}
+    chat = span("chat", attributes={"gen_ai.operation.name": "chat", **reason}, start=1, end=2)
+    return trace(agent(attributes=said), chat, case=case)
+
+
+DEPENDS_ON_SEEING_CALLS = [
+    ("approval/boundary", None, "skip"),
+    ("tools/known", None, "skip"),
+    ("tools/arguments", None, "skip"),
+    ("tools/loop", None, "skip"),
+    ("tools/forbidden", FORBIDDING, "pass"),
+    ("tools/expected", IDLE, "pass"),
+    ("efficiency/tool_calls", None, "pass"),
+]
+
+
+@pytest.mark.parametrize(("name", "case", "otherwise"), DEPENDS_ON_SEEING_CALLS)
+def test_telemetry_that_cannot_show_a_call_does_not_show_that_there_was_none(
+    name: str, case: Case | None, otherwise: str
+) -> None:
+    (grader,) = load_graders({name: {}})
+    blind = [_silent(said=SPOKEN, case=case), _silent("tool_calls", case=case), _silent("tool_use", SPOKEN, case)]
+    assert [g.outcome for item in blind for g in grade(grader, item)] == ["unknown"] * 3
+    # Without messages, the reasons why the model stopped still tell.
+    assert [g.outcome for g in grade(grader, _silent("stop", case=case))] == [otherwise]
