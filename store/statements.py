@@ -15,11 +15,13 @@ from dataclasses import dataclass
 READS = frozenset(("SELECT", "WITH", "(", "SHOW", "DESCRIBE", "EXISTS", "EXPLAIN"))
 """First words, as the engine's parser renders them, of statements that only produce a result."""
 
+# What has no end goes on to the end of the text, as one token, and no repetition gives back what it took: a text of a million
+# opening quotes is read once, not once for each of them.
 _TOKEN = re.compile(
-    r"""(?P<space>\s+|--[^\n]*|\#[ !][^\n]*|/\*.*?\*/)
-      |(?P<string>'(?:[^'\\]|\\.|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
-      |(?P<quoted>`(?:[^`\\]|\\.|``)*`|"(?:[^"\\]|\\.|"")*")
-      |(?P<word>[A-Za-z_][A-Za-z0-9_]*)
+    r"""(?P<space>\s+|--[^\n]*|\#[ !][^\n]*|/\*.*?(?:\*/|\Z))
+      |(?P<string>'(?:[^'\\]++|\\.|'')*+(?:'|\\?\Z)|\$(?P<tag>\w*+)\$(?:.*?\$(?P=tag)\$|.*+))
+      |(?P<quoted>`(?:[^`\\]++|\\.|``)*+(?:`|\\?\Z)|"(?:[^"\\]++|\\.|"")*+(?:"|\\?\Z))
+      |(?P<word>[A-Za-z_][A-Za-z0-9_$]*)
       |(?P<other>[0-9][\w.]*|.)""",
     re.DOTALL | re.VERBOSE,
 )

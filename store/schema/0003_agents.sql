@@ -96,7 +96,10 @@ CREATE MATERIALIZED VIEW IF NOT EXISTS traces_mv TO traces AS
 SELECT
     TraceId,
     min(s.Timestamp) AS Start,
-    max(addNanoseconds(s.Timestamp, least(s.Duration, 9000000000000000000))) AS End,
+    -- Both terms are below 2^63, so the sum cannot overflow before it is cut to what a time can hold.
+    max(fromUnixTimestamp64Nano(toInt64(least(
+        toUInt64(greatest(toUnixTimestamp64Nano(s.Timestamp), 0)) + least(s.Duration, 9223372036854775807),
+        9223372036854775807)))) AS End,
     count() AS SpanRows,
     max(ParentSpanId = '') AS RootSeen,
     max(if(ParentSpanId = '', s.Service, '')) AS RootService,

@@ -225,6 +225,14 @@ def test_no_clock_is_too_wild_to_store(store: Store, tmp_path: Path, start: int)
     assert spans[0].start_ns == min(start, 2**63 - 1)
 
 
+@pytest.mark.parametrize("start", [0, NOW, 2**63 - 1, 2**64 - 2])
+def test_no_duration_is_too_wild_to_store(store: Store, tmp_path: Path, start: int) -> None:
+    request, _ = one_span(start_time_unix_nano=start, end_time_unix_nano=2**64 - 1)
+    store.load("traces", "clock", write(tmp_path / "segment", request))
+    longest = 2**63 - 1 - min(start, 2**63 - 1)
+    assert store.query("SELECT DurationNs, SpanCount FROM traces_v") == [{"DurationNs": longest, "SpanCount": 1}]
+
+
 def test_spans_of_many_months_fit_in_one_segment(store: Store, tmp_path: Path) -> None:
     request = ExportTraceServiceRequest()
     spans = request.resource_spans.add().scope_spans.add().spans

@@ -623,6 +623,13 @@ def test_where_a_result_names_its_format(sql: str, tail: str) -> None:
     assert sql[format_at(list(tokenize(sql)), len(sql)) :] == tail
 
 
+@pytest.mark.parametrize("unit", ["/*a", "'\\\\", "'a", '"\\\\', "`\\\\", "$a$b", "$$", "$a", "''", "(", "-- ", "\\"])
+def test_no_text_takes_long_to_read(unit: str) -> None:
+    started = time.process_time()
+    split_insert("INSERT INTO t " + unit * 100_000)
+    assert time.process_time() - started < 2
+
+
 @given(st.text())
 def test_any_text_can_be_read(text: str) -> None:
     tokens = list(tokenize(text))
