@@ -104,6 +104,7 @@ def serve(config_path: Path | None) -> None:
             "OTLP/gRPC": addresses.otlp_grpc,
             "OTLP/HTTP": f"http://{addresses.otlp_http}",
             "gate": f"http://{addresses.gate}/openapi.json",
+            "gate, gRPC": addresses.gate_grpc,
         }
         if addresses.clickhouse:
             rows["ClickHouse, read-only"] = f"http://{addresses.clickhouse}/?database={Dsn.parse(config.dsn).database}"

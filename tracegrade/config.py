@@ -45,10 +45,12 @@ class ClickHouseListener(Listener):
 
 
 class GateListener(Listener):
-    """The gate's REST interface."""
+    """The gate's REST and gRPC interfaces."""
 
     port: int = Field(default=8080, ge=0, le=65535)
-    """0 picks a free port."""
+    """REST; 0 picks a free port."""
+    grpc_port: int = Field(default=8081, ge=0, le=65535)
+    """gRPC; 0 picks a free port."""
 
 
 class Grading(_Section):
@@ -78,7 +80,7 @@ class Config(_Section):
     clickhouse: ClickHouseListener = ClickHouseListener()
     """ClickHouse's HTTP interface to the embedded engine, read-only."""
     gate: GateListener = GateListener()
-    """The gate's REST interface."""
+    """The gate's REST and gRPC interfaces."""
     insecure: bool = False
     """Allow listening beyond this machine although nothing authenticates callers: for a network that is closed otherwise."""
     grading: Grading = Grading()

@@ -52,14 +52,13 @@ def run(console: Console, *, keep: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="tracegrade-demo-") as directory:
         data_dir = Path(directory)
         config_file = data_dir / "tracegrade.yaml"
-        free = {"port": 0}
         config_file.write_text(
             yaml.safe_dump(
                 {
                     "data_dir": str(data_dir),
                     "collector": {"grpc_port": 0, "http_port": 0, "segment_age_seconds": 0.2},
-                    "clickhouse": free,
-                    "gate": dict(free),
+                    "clickhouse": {"port": 0},
+                    "gate": {"port": 0, "grpc_port": 0},
                     "grading": {"grace_seconds": 0.5, "approval_policy": str(example / "approvals.yaml")},
                 }
             )

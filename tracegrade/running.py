@@ -22,6 +22,7 @@ class Addresses:
     otlp_grpc: str
     otlp_http: str
     gate: str
+    gate_grpc: str
     clickhouse: str = ""
     """Empty when the store is a ClickHouse server of its own."""
 

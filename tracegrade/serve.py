@@ -11,15 +11,18 @@ import logging
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
+import grpc.aio
 import uvicorn
 
 from collector.service import Collector
 from gate.api import create_app
-from gate.policy import GatePolicy, load_policy
+from gate.grpc import OPTIONS as GRPC_OPTIONS
+from gate.grpc import add_gate
+from gate.policy import load_policy
 from gate.service import GateService
 from graders import Grader, grader_types, load_graders
 from graders import load_policy as load_approval_policy
@@ -31,6 +34,7 @@ from tracegrade.running import Addresses, announced
 
 DRAIN_SECONDS = 20.0
 RECONNECT_SECONDS = 2.0
+GRPC_CONCURRENCY = 64
 
 log = logging.getLogger(__name__)
 
@@ -96,7 +100,9 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
             late = True
         else:
             late = False
-        gate_port = await _serve_gate(config, sink.store, policies, stack)
+        gate = GateService(sink.store, grader_types(), policies)
+        gate_port = await _serve_gate(config, gate, stack)
+        gate_grpc_port = await _serve_gate_grpc(config, gate, stack)
         clickhouse = _serve_clickhouse(config, stack)
         grading = _grade(config, sink.store, graders, stack)
         if not late:
@@ -105,6 +111,7 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
             otlp_grpc=f"{config.collector.grpc_host}:{collector.grpc_port}",
             otlp_http=f"{config.collector.http_host}:{collector.http_port}",
             gate=f"{config.gate.host}:{gate_port}",
+            gate_grpc=f"{config.gate.host}:{gate_grpc_port}",
             clickhouse=clickhouse,
         )
         with announced(config.data_dir, addresses):
@@ -139,7 +146,7 @@ async def _receive(collector: Collector, stack: AsyncExitStack) -> None:
     stack.push_async_callback(collector.stop, DRAIN_SECONDS)
 
 
-async def _serve_gate(config: Config, store: Store, policies: Mapping[str, GatePolicy], stack: AsyncExitStack) -> int:
+async def _serve_gate(config: Config, gate: GateService, stack: AsyncExitStack) -> int:
     """Serve the gate until the stack closes; returns its port."""
     host = config.gate.host
     try:
@@ -150,8 +157,7 @@ async def _serve_gate(config: Config, store: Store, policies: Mapping[str, GateP
         raise StoreError(
             f"cannot listen on `gate.host` {host}, `gate.port` {config.gate.port}: {error.strerror}"
         ) from error
-    app = create_app(GateService(store, grader_types(), policies))
-    server = _Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False))
+    server = _Server(uvicorn.Config(create_app(gate), http="httptools", ws="none", log_config=None, access_log=False))
     task = asyncio.create_task(server.serve(sockets=[listener]))
 
     async def stop() -> None:
@@ -164,6 +170,22 @@ async def _serve_gate(config: Config, store: Store, policies: Mapping[str, GateP
             await task
         await asyncio.sleep(0.005)
     return int(listener.getsockname()[1])
+
+
+async def _serve_gate_grpc(config: Config, gate: GateService, stack: AsyncExitStack) -> int:
+    """Serve the gate over gRPC until the stack closes; returns its port."""
+    host, port = config.gate.host, config.gate.grpc_port
+    server = grpc.aio.server(options=GRPC_OPTIONS, maximum_concurrent_rpcs=GRPC_CONCURRENCY)
+    add_gate(server, gate)
+    try:
+        bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except RuntimeError as error:
+        raise StoreError(
+            f"cannot listen on `gate.host` {host}, `gate.grpc_port` {port}; free it or choose another"
+        ) from error
+    await server.start()
+    stack.push_async_callback(server.stop, DRAIN_SECONDS)
+    return bound
 
 
 def _serve_clickhouse(config: Config, stack: AsyncExitStack) -> str:

@@ -101,6 +101,7 @@ def test_every_port_is_the_one_tracegrade_listens_on(chart: Path, case: str, tmp
         "otlp-grpc": (config.collector.grpc_host, config.collector.grpc_port),
         "otlp-http": (config.collector.http_host, config.collector.http_port),
         "gate": (config.gate.host, config.gate.port),
+        "gate-grpc": (config.gate.host, config.gate.grpc_port),
         "clickhouse": (config.clickhouse.host, config.clickhouse.port),
     }
     if case == "external-store":

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import grpc
 import pytest
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
@@ -20,6 +21,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 
+from gate.pb import gate_pb2, gate_pb2_grpc
 from store.client import Store, connect
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
@@ -287,3 +289,11 @@ def test_a_dead_store_delays_and_loses_nothing(start: Start, clickhouse: Any, tm
         wait_for(store, "SELECT count() FROM otel_traces", 20)
         wait_for(store, "SELECT count() FROM graded_traces FINAL", 10)
         assert store.query("SELECT uniqExact(TraceId, SpanId) AS n FROM otel_traces") == [{"n": 20}]
+
+
+def test_the_gate_answers_over_grpc_as_it_does_over_rest(server: Any, tracegrade: Cli) -> None:
+    document = json.loads(decide(tracegrade, server, "version=1.1", "--json").stdout)
+    with grpc.insecure_channel(server.addresses.gate_grpc) as channel:
+        gate = gate_pb2_grpc.GateServiceStub(channel)  # type: ignore[no-untyped-call]
+        answer = gate.GetDecision(gate_pb2.GetDecisionRequest(id=document["id"]), timeout=10)
+    assert answer.decision.digest == document["digest"]

@@ -23,6 +23,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 otlp-grpc: 4317
 otlp-http: 4318
 gate: 8080
+gate-grpc: 8081
 {{- if not .Values.store.existingSecret }}
 clickhouse: 8123
 {{- end }}
@@ -35,7 +36,7 @@ clickhouse: 8123
       "data_dir" "/var/lib/tracegrade"
       "insecure" true
       "collector" $collector
-      "gate" (dict "host" "0.0.0.0" "port" 8080) -}}
+      "gate" (dict "host" "0.0.0.0" "port" 8080 "grpc_port" 8081) -}}
 {{- if not .Values.store.existingSecret -}}
 {{- $_ := set $own "clickhouse" (dict "host" "0.0.0.0" "port" 8123) -}}
 {{- end -}}
