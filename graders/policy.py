@@ -134,7 +134,11 @@ class UserConfirmation(_Part):
         r"\bdo it\b", r"\bcorrect\b", r"\bapproved?\b",
     )  # fmt: skip
     """Regular expressions, case-blind; one must be found in the message."""
-    refusals: tuple[Pattern, ...] = (r"^\s*no\b", r"\bdon'?t (?:do|proceed|go ahead)\b", r"\bdo not (?:do|proceed)\b")
+    refusals: tuple[Pattern, ...] = (
+        r"^\s*no\b", r"\bdon'?t (?:do|proceed|go ahead)\b", r"\bdo not (?:do|proceed)\b",
+        r"\b(?:not|never|cannot|\w+n['’]t)(?: \w+){0,2}? (?:sure|ok|okay|correct|confirm|agree|approve|proceed|go ahead|yet)",
+        r"\bnot yet\b", r"\b(?:is (?:that|this|it)|are you)\b[^.?!]{0,30}\b(?:sure|ok|okay|correct|agreed|approved)\b",
+    )  # fmt: skip
     """If one is found, the message is no confirmation."""
     must_ask: bool = False
     """The assistant's message before it must ask: hold a question mark or the word confirm."""

@@ -30,6 +30,8 @@ class _Signals(BaseModel, extra="forbid", frozen=True):
     tools: tuple[str, ...] = ()
     finish: tuple[str, ...] = ()
     text: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
+    """In the same part, these say that the text pattern means something else."""
     hints: tuple[str, ...] = ()
     """One of them is in every text that a text pattern matches: a cheap first look."""
 
@@ -52,8 +54,8 @@ def _patterns() -> dict[str, dict[str, re.Pattern[str]]]:
     """Action, then kind of signal, to one pattern."""
     return {
         action: {
-            kind: re.compile("|".join(f"(?:{p})" for p in patterns), 0 if kind == "text" else re.IGNORECASE)
-            for kind in ("tools", "finish", "text")
+            kind: re.compile("|".join(f"(?:{p})" for p in patterns), 0 if kind in ("text", "unless") else re.IGNORECASE)
+            for kind in ("tools", "finish", "text", "unless")
             if (patterns := getattr(signals, kind))
         }
         for action in ("escalate", "clarify", "refuse", "abstain")
@@ -70,7 +72,7 @@ class Class(Grader, name="action/class", version="1"):
 
     Signals in order: the last model call stopped for refusal or a filter → refuse; the last call that was not followed by
     another tool is a handoff or escalation → escalate; an ask-the-user tool → clarify; text. Text that both refuses and
-    abstains is a refusal. A text that fits nothing is an answer.
+    abstains is a refusal; one that refuses what stood in a tool result is none. A text that fits nothing is an answer.
     """
 
     uses_case: ClassVar[bool] = True
@@ -119,6 +121,8 @@ def classify(trace: Trace) -> tuple[Action, str, str] | None:
     for action, part in looks:
         hints: tuple[str, ...] = getattr(_table(), action).hints
         if any(hint in part for hint in hints) and (match := table[action]["text"].search(part)):
+            if "unless" in table[action] and table[action]["unless"].search(part):
+                continue
             return action, f"says: {match[0][:100]}", trace.answer_span_id
     return "answer", "gives an answer", trace.answer_span_id
 

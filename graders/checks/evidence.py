@@ -20,6 +20,11 @@ from store.types import Completeness, ContentState, Evidence, Severity, Trace
 
 _MAX_EVIDENCE = 2_000_000
 _MAX_NUMBERS = 20_000
+_MAX_ANSWER = 200_000
+_MAX_CLAIMS = 500
+"""Values or citations of one answer that are looked up; each may take a walk through all the evidence."""
+_MAX_PLACES = 1000
+"""Places of a text that are looked at before the next is taken for a miss."""
 _FEW_NUMBERS = 12
 """Among this many numbers a chance sum or difference is rare (about one in twelve); among more it proves nothing."""
 
@@ -94,10 +99,16 @@ class Citations(Grader, name="evidence/citations", version="1"):
     def grade(self, trace: Trace) -> Score:
         if not trace.answer:
             return _no_answer(trace)
+        if len(trace.answer) > _MAX_ANSWER:
+            return unknown("the answer is longer than is read", span_id=trace.answer_span_id)
         text = _without_code(trace.answer)
         cited = list(dict.fromkeys(self._cited(text)))
         if not cited:
             return skip("the answer cites nothing")
+        if len(cited) > _MAX_CLAIMS:
+            return unknown(
+                f"the answer cites {len(cited)} sources, more than are looked up", span_id=trace.answer_span_id
+            )
         given = _given(trace)
         if not given.tools:
             return unknown("nothing was retrieved to compare citations with", span_id=trace.answer_span_id)
@@ -124,6 +135,8 @@ class Citations(Grader, name="evidence/citations", version="1"):
         )
 
     def _cited(self, text: str) -> Iterator[str]:
+        if self._MARK.fullmatch(text.strip()):  # an answer that is a list of one
+            return
         for match in self._MARK.finditer(text):
             numbers, bracket, named = match.groups()
             if numbers:
@@ -160,8 +173,9 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
     rounded value counts. Counts up to ten, list numbers, times of day and code are not looked at. A number that is a sum of a
     listed column, a count of list items, or the sum or difference of two of few numbers counts as derived. `fail` only when
     the capture is complete and the number can neither be found nor derived; `unknown` when it might be derived from many
-    numbers, or is said to be a total or the like, contents are missing, or nothing was retrieved that it could come from.
-    Skipped when the answer has no such value, or only repeats what it was told without any tool result or document.
+    numbers, or is said to be a total or the like, contents are missing, nothing was retrieved that it could come from, or
+    the agent itself gave it to a tool. Skipped when the answer has no such value, or only repeats what it was told without
+    any tool result or document.
     """
 
     tolerated: int = Field(default=0, ge=0)
@@ -170,10 +184,14 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
     def grade(self, trace: Trace) -> Score:
         if not trace.answer:
             return _no_answer(trace)
+        if len(trace.answer) > _MAX_ANSWER:
+            return unknown("the answer is longer than is read", span_id=trace.answer_span_id)
         claimed = _claimed(_without_code(trace.answer))
         total = len(claimed.numbers) + len(claimed.dates) + len(claimed.ids)
         if not total:
             return skip("the answer has no amounts, dates or ids")
+        if total > _MAX_CLAIMS:
+            return unknown(f"the answer has {total} values, more than are looked up", span_id=trace.answer_span_id)
         given = _given(trace)
         gap = given.gap or ("" if given.tools else "nothing was retrieved to compare it with")
         haystack = "\n".join(given.texts)
@@ -183,11 +201,12 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
         if doubtful:
             numbers = sorted(_numbers(haystack))
             sums = _derivable(given.texts, numbers)
+            known_numbers = {round(n, 2) for n in numbers}
             for shown, value, places, percent in doubtful:
                 if _near(numbers, value, places) or (percent and _near(numbers, value / 100, places + 2)):
                     continue
                 if round(value, 2) not in sums:
-                    computed = _possible(numbers, value) or _said_to_be_computed(trace.answer, shown)
+                    computed = _possible(numbers, known_numbers, value) or _said_to_be_computed(trace.answer, shown)
                     (derived if computed else missing).append(shown)
         folded = haystack.casefold() if claimed.dates or claimed.ids else ""
         unseen = [(s, d) for s, d in claimed.dates if not any(_stands(folded, form) for form in _date_forms(s, d))]
@@ -197,6 +216,8 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
         for token in claimed.ids:
             if token.casefold() not in folded:
                 missing.append(token)
+        chosen = _among(missing, claimed, trace) if missing else []
+        missing = [m for m in missing if m not in chosen]
         place: dict[str, Any] = {"span_id": trace.answer_span_id}
         where = [Evidence(trace.answer_span_id, "answer", m) for m in missing[:10]]
         if len(missing) > self.tolerated:
@@ -210,11 +231,24 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
                 evidence=where,
                 **place,
             )
+        if chosen:
+            return unknown(f"the agent's own, and a tool took it: {', '.join(chosen[:5])}", label="chosen", **place)
         if derived:
             return unknown(f"may be derived: {', '.join(derived[:5])}", label="derived", **place)
         if not given.tools:
             return skip("no tool results or documents to compare with")
         return passed(f"all {total} values are supported", label="supported", **place)
+
+
+def _among(values: Sequence[str], claimed: _Claimed, trace: Trace) -> list[str]:
+    """Those of the values that the agent gave to a tool which ran: it reports what it did, whether or not it should have."""
+    text = "\n".join(c.arguments_text for c in trace.tool_calls if c.executed and not c.error)
+    numbers = sorted(_numbers(text))
+    dates = {reading for _, readings in _dates(text) for reading in readings}
+    found = {shown for shown, value, places, _ in claimed.numbers if _near(numbers, value, places)}
+    found |= {shown for shown, date in claimed.dates if any(_same_date(date, other) for other in dates)}
+    folded = text.casefold()
+    return [v for v in values if v in found or (v in claimed.ids and v.casefold() in folded)]
 
 
 class Contains(Grader, name="evidence/contains", version="1"):
@@ -320,7 +354,7 @@ def _claimed(text: str) -> _Claimed:
     for match in _NUMBER.finditer(text):
         start, end = match.span()
         before = text[max(0, start - 2) : start]
-        if before and (before[-1].isalnum() or before[-1] in "._"):
+        if before and (before[-1].isalnum() or before[-1] in "._" or (before[0].isdecimal() and before[-1] == "/")):
             continue
         parsed = list(_parse(match[0]))
         if len(parsed) != 1:
@@ -395,7 +429,9 @@ def _written(haystack: str, number: _Number) -> bool:
 def _stands(haystack: str, form: str) -> bool:
     """Whether the form occurs and is not a part of a longer number."""
     at = haystack.find(form)
-    while at >= 0:
+    for _ in range(_MAX_PLACES):
+        if at < 0:
+            break
         before = haystack[at - 1] if at else " "
         after = haystack[at + len(form)] if at + len(form) < len(haystack) else " "
         if not (before.isdecimal() or after.isdecimal() or before in ".,"):
@@ -522,9 +558,9 @@ def _said_to_be_computed(answer: str, shown: str) -> bool:
     return at >= 0 and any(word in around for word in _COMPUTED)
 
 
-def _possible(numbers: Sequence[float], value: float) -> bool:
-    """Whether the value might be made from two of the numbers: too weak to certify, enough not to convict."""
-    known = {round(n, 2) for n in numbers}
+def _possible(numbers: Sequence[float], known: set[float], value: float) -> bool:
+    """Whether the value might be made from two of the numbers, `known` when rounded: too weak to certify, enough not to
+    convict."""
     for n in numbers[:500]:
         if round(value - n, 2) in known or round(value + n, 2) in known:
             return True

@@ -238,7 +238,7 @@ class Loop(Grader, name="tools/loop", version="1"):
                 continue
             judged += 1
             run = runs[call.name, canonical(call.arguments) or call.arguments_text]
-            if run and run[-1].result != call.result:
+            if run and (run[-1].result, run[-1].error) != (call.result, call.error):
                 run.clear()
             run.append(call)
             if len(run) > len(worst):
