@@ -151,3 +151,9 @@ SELECT
 FROM traces AS t
 GROUP BY TraceId
 HAVING SpanCount > 0;
+
+-- The exporter's table of where in time a trace lies, which dashboards use to find its spans.
+CREATE VIEW IF NOT EXISTS otel_traces_trace_id_ts AS
+SELECT TraceId, toDateTime(Start) AS Start, toDateTime(End) AS End
+FROM traces
+WHERE SpanRows > 0;

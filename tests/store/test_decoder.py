@@ -289,3 +289,17 @@ def test_a_span_from_long_ago_is_kept_as_long_as_one_from_today(store: Store, tm
     for table in ("otel_traces", "agent_spans", "traces"):
         store.command(f"OPTIMIZE TABLE {table} FINAL")
         assert store.query(f"SELECT count() AS n FROM {table}") == [{"n": 1}]
+
+
+def test_the_lookup_dashboards_make_finds_a_trace(store: Store, tmp_path: Path) -> None:
+    request, _ = one_span(end_time_unix_nano=NOW + 5 * 10**9)
+    store.load("traces", "lookup", write(tmp_path / "segment", request))
+    trace_id = bytes(range(16)).hex()
+    rows = store.query(
+        "WITH {id:String} AS trace_id, "
+        "(SELECT min(Start) FROM otel_traces_trace_id_ts WHERE TraceId = trace_id) AS start, "
+        "(SELECT max(End) + 1 FROM otel_traces_trace_id_ts WHERE TraceId = trace_id) AS end "
+        "SELECT SpanName FROM otel_traces WHERE TraceId = trace_id AND Timestamp >= start AND Timestamp <= end",
+        {"id": trace_id},
+    )
+    assert rows == [{"SpanName": "chat"}]
