@@ -231,7 +231,7 @@ def _judge(policy: GatePolicy, measured: _Measured, p_harm: float | None, *, blo
         result = replace(result, p_block_holm=p_harm)
     if criterion.mode == "deterioration":
         if harmed:
-            return replace(result, status=Status.FAIL, reason=f"shown worse: {_delta(result)}")
+            return replace(result, status=Status.FAIL, reason=f"shown worse: {_delta(result)}{_imputed(result)}")
         return replace(result, status=Status.PASS, reason=f"not shown worse: {_delta(result)}")
     margin = result.margin or 0.0
     shown = result.p_promote is not None and result.p_promote < confidence.promote
@@ -249,7 +249,7 @@ def _judge(policy: GatePolicy, measured: _Measured, p_harm: float | None, *, blo
         wanted = "better" if criterion.mode == "superiority" else f"not worse by {_points(margin)}"
         return replace(result, status=Status.PASS, reason=f"shown {wanted}: {_delta(result)}")
     if harmed and not shown:
-        return replace(result, status=Status.FAIL, reason=f"shown worse: {_delta(result)}")
+        return replace(result, status=Status.FAIL, reason=f"shown worse: {_delta(result)}{_imputed(result)}")
     needed = paired.needed(margin, confidence.promote) if margin else None
     if lacking:
         needed = max(needed or 0, tier.min_cases)
@@ -416,7 +416,8 @@ def _budget(policy: GatePolicy, evidence: Evidence, budget: Budget) -> BudgetRes
         n=len(indices),
         limit=budget.margin if budget.stat == "exceedance" else 1.0 + (budget.max_increase or 0.0),
     )
-    hidden = sum(base[i] >= 0.0 > cand[i] for i in select(evidence, policy.bucket(budget.bucket)))
+    ran = set(evidence.candidate.homes)
+    hidden = sum(base[i] >= 0.0 > cand[i] and i in ran for i in select(evidence, policy.bucket(budget.bucket)))
     if hidden > (1.0 - policy.design.min_paired) * (len(indices) + hidden):
         reason = (
             f"{budget.metric} is known for {len(indices)} cases in both arms, and {hidden} more of the baseline alone"
@@ -488,6 +489,9 @@ def _health_of_arms(policy: GatePolicy, evidence: Evidence) -> list[HealthNote]:
         if not arm.runs:
             message = f"no run of suite {evidence.suite_name} by the {name} ({arm.label}); check the name, or run it"
             notes.append(HealthNote("no_runs", True, message))
+        if len(arm.services) > 1:
+            message = f"{name}: runs of {len(arm.services)} services are taken together ({_few(arm.services)})"
+            notes.append(HealthNote("services", False, f"{message}; put @service behind the arm to take one"))
         if arm.foreign:
             message = f"{name}: {arm.foreign} runs of cases this suite does not have; not used"
             notes.append(HealthNote("foreign_cases", False, message))
@@ -549,7 +553,9 @@ def _health_of_graders(policy: GatePolicy, evidence: Evidence) -> list[HealthNot
                 notes.append(HealthNote("ungraded", True, message))
             if column.stale:
                 message = f"{name}: {column.stale} verdicts of {grader} were made against other versions of the cases"
-                notes.append(HealthNote("case_version", True, message + "; grade again with this suite"))
+                notes.append(
+                    HealthNote("case_version", True, message + "; let the runs name this suite, and grade again")
+                )
             if column.errors:
                 share = column.errors / column.verdicts
                 message = f"{name}: {grader} broke on {column.errors} of {column.verdicts} runs"
@@ -608,6 +614,15 @@ def _delta(result: CriterionResult) -> str:
         f"Δ {_points(result.estimate)} [{_points(low)}, {_points(high)}], "
         f"{result.regressions} worse and {result.fixes} better of {result.n}"
     )
+
+
+def _imputed(result: CriterionResult) -> str:
+    """What of a failure nobody saw."""
+    counts = {name: result.counts[name] for name in sorted(_COUNTED_AS_FAILURES & result.counts.keys())}
+    return f"; counted as failures though not seen to fail: {_counted(counts)}" if counts else ""
+
+
+_COUNTED_AS_FAILURES = {"missing_candidate", "unknown_candidate", "error_candidate"}
 
 
 def _points(share: float) -> str:

@@ -84,6 +84,8 @@ class Traces:
     output_tokens: Sequence[float] = ()
     errors: Sequence[str] = ()
     """What a failed root span says; empty text for others."""
+    services: Sequence[str] = ()
+    """Every service among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,8 @@ class Arm:
     infrastructure: tuple[str, ...]
     """Trace ids of runs that died of their surroundings."""
     columns: Mapping[Key, Column]
+    services: tuple[str, ...] = ()
+    """Whose runs they are."""
 
     def traces_of(self, cases: Set[int]) -> dict[int, tuple[str, ...]]:
         """The usable runs of these cases."""
@@ -254,6 +258,7 @@ def _arm(
         foreign=foreign,
         infrastructure=tuple(sorted(seen_dead)),
         columns=columns,
+        services=tuple(sorted(traces.services)),
     )
 
 
@@ -391,7 +396,7 @@ def _scores(verdicts: Verdicts | None) -> Iterable[tuple[str, float]]:
 def _digest(suite: Suite, baseline: Arm, candidate: Arm) -> str:
     sha = hashlib.sha256(suite.digest.encode())
     for arm in (baseline, candidate):
-        sha.update(f"\n{arm.label!r} {arm.runs} {arm.foreign}".encode())
+        sha.update(f"\n{arm.label!r} {arm.runs} {arm.foreign} {arm.services!r}".encode())
         sha.update("\n".join(arm.infrastructure).encode())
         sha.update("\n".join(arm.trace_ids).encode("utf-8", "surrogatepass"))
         sha.update(_portable(arm.homes))
@@ -447,6 +452,7 @@ def _read_arm(
         input_tokens=row["InputTokens"],
         output_tokens=row["OutputTokens"],
         errors=row["Errors"],
+        services=row["Services"],
     )
     verdicts = {
         row["Grader"]: Verdicts(

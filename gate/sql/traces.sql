@@ -41,11 +41,12 @@ SELECT
     groupArray(DurationNs / 1e6) AS LatencyMs,
     groupArray(ifNull(toFloat64(Input), nan)) AS InputTokens,
     groupArray(ifNull(toFloat64(Output), nan)) AS OutputTokens,
-    groupArray(Error) AS Errors
+    groupArray(Error) AS Errors,
+    groupUniqArray(Service) AS Services
 FROM
 (
     SELECT
-        arm.TraceId AS TraceId, arm.CaseId AS CaseId, arm.DurationNs AS DurationNs,
+        arm.TraceId AS TraceId, arm.CaseId AS CaseId, arm.DurationNs AS DurationNs, arm.Service AS Service,
         tokens.Input AS Input, tokens.Output AS Output, failures.Error AS Error
     FROM arm
     LEFT JOIN tokens ON tokens.TraceId = arm.TraceId

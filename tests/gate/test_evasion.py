@@ -160,3 +160,16 @@ def test_a_budget_is_not_kept_by_hiding_the_amounts(lab) -> None:
     assert decision.decision == "hold"
     assert decision.budgets[0].status == Status.NO_DATA
     assert "100" in decision.budgets[0].reason
+
+
+def test_a_case_without_a_run_hides_no_amount(lab) -> None:
+    budgets = [{"id": "tokens", "metric": "total_tokens", "max_increase": 0.1}]
+    made = lab(["p"] * 200, ["x"] * 10 + ["p"] * 190, budgets=budgets)
+    assert decide(made.policy, made.evidence, AS_OF).budgets[0].status == Status.PASS
+
+
+@pytest.mark.parametrize("mode", ["non_inferiority", "deterioration"])
+def test_a_failure_nobody_saw_is_called_so(lab, mode: str) -> None:
+    _, status, reason = _outcome(lab, ["p"] * 200, ["u"] * 60 + ["f"] * 20 + ["p"] * 120, criterion={"mode": mode})
+    assert status == Status.FAIL
+    assert "counted as failures though not seen to fail: 60 unknown candidate" in reason

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gate.decide import decide
 from gate.decision import Status
 from gate.evidence import ArmSelector, Gap, read
 from gate.policy import GatePolicy
@@ -121,6 +122,18 @@ def test_metrics_count_each_model_call_once(store: Store) -> None:
     assert list(found.baseline.columns["latency_ms", "amount"].values) == [2000.0] * 3
     assert list(found.candidate.columns["efficiency/cost", "amount"].values) == [1.0, 2.0, 3.0]
     assert list(found.baseline.columns["efficiency/cost", "amount"].values) == [Gap.MISSING] * 3
+
+
+def test_services_taken_together_are_named(store: Store) -> None:
+    suite = parse_suite(suite_text(2))
+    write_arm(store, suite, "1", ["p", "p"])
+    write_arm(store, suite, "2", ["p", "p"], run="x")
+    write_arm(store, suite, "2", ["p", "p"], run="y", service="proxy")
+    pooled = read(store, suite, policy_of(), version("1"), version("2"))
+    assert (pooled.baseline.services, pooled.candidate.services) == (("agent",), ("agent", "proxy"))
+    note = next(note for note in decide(policy_of(), pooled, "2026-11-21").health if note.check == "services")
+    assert (note.broken, "agent, proxy" in note.message) == (False, True)
+    assert read(store, suite, policy_of(), version("1"), version("2", "proxy")).candidate.services == ("proxy",)
 
 
 def test_a_model_call_that_hides_its_tokens_makes_the_sum_unknown(store: Store) -> None:
