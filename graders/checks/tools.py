@@ -17,18 +17,14 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from typing import Any, ClassVar, Literal
 
-import jsonschema_rs
 from pydantic import Field
 
+from graders import schema as schemas_of_tools
 from graders.base import Grader, Score, failed, passed, skip, unknown
 from graders.content import canonical, hides_calls
 from store.types import ContentState, Evidence, ExpectedCall, Severity, ToolCall, Trace
-
-_MAX_SCHEMA = 200_000
-_MAX_ERRORS = 3
 
 
 class Known(Grader, name="tools/known", version="1"):
@@ -59,9 +55,9 @@ class Known(Grader, name="tools/known", version="1"):
 class Arguments(Grader, name="tools/arguments", version="1"):
     """The arguments of each call are valid against the offered tool's JSON Schema.
 
-    One grade a call. `unknown` when arguments or schema are not captured, or the schema cannot be used (it is broken, or
-    refers to something outside itself: nothing is ever fetched). Skipped for tools that were not offered: that is
-    `tools/known`.
+    One grade a call. `unknown` when arguments or schema are not captured, or the schema cannot be used: it is broken, it
+    refers to something outside itself (nothing is ever fetched), or checking with it would take too long. Skipped for
+    tools that were not offered: that is `tools/known`.
     """
 
     def grade(self, trace: Trace) -> Iterator[Score]:
@@ -83,34 +79,14 @@ class Arguments(Grader, name="tools/arguments", version="1"):
             return unknown(f"arguments are {call.arguments_state}", **place)
         if call.arguments is None:
             return failed(f"arguments are not an object: {call.arguments_text[:200]}", label="not_an_object", **place)
-        validator = _validator(canonical(schema))
-        if isinstance(validator, str):
-            return unknown(f"the schema of {call.name} cannot be used: {validator}", **place)
-        problems = []
-        for error in validator.iter_errors(call.arguments):
-            path = ".".join(map(str, error.instance_path))
-            problems.append(f"{path}: {error.message}" if path else error.message)
-            if len(problems) == _MAX_ERRORS:
-                break
+        try:
+            problems = schemas_of_tools.problems(schema, call.arguments)
+        except schemas_of_tools.Unusable as error:
+            return unknown(f"the schema of {call.name} cannot be used: {error}", **place)
         if not problems:
             return passed("valid", **place)
         evidence = [Evidence(call.anchor, "arguments", call.arguments_text[:500])]
         return failed("; ".join(p[:300] for p in problems), label="invalid", evidence=evidence, **place)
-
-
-@lru_cache(maxsize=2048)
-def _validator(schema: str) -> Any:
-    """A validator, or why there is none. Schemas repeat from trace to trace, so they are compiled once."""
-    if not schema or len(schema) > _MAX_SCHEMA:
-        return "it is too large or too deep"
-    try:
-        return jsonschema_rs.validator_for(schema, retriever=_refuse)
-    except Exception as error:  # the library raises ValidationError, ReferencingError and ValueError
-        return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-
-
-def _refuse(uri: str) -> Any:
-    raise ValueError(f"{uri} is outside the schema")
 
 
 class Expected(Grader, name="tools/expected", version="1"):
