@@ -1,8 +1,9 @@
 """The gate over REST: start an evaluation, wait for it, read decisions, keep suites.
 
 Promises: a verdict is data, so a hold is 200; every error is `application/problem+json` and names every problem; a body
-over `MAX_BODY` is refused before it is read. Who may call is decided before this app is reached. Evaluations run one at a
-time in a thread of their own; those under way are lost with the process, decisions never are.
+over `MAX_BODY` is refused before it is read. A page in a browser is served only what this very host gave it. Who else may
+call is decided before this app is reached. Evaluations run one at a time in a thread of their own, and no more than `WAITING`
+wait for it; those under way are lost with the process, decisions never are.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import re
 import threading
 import uuid
 from collections import OrderedDict
@@ -32,6 +34,8 @@ from store.yamlfile import ConfigError
 
 MAX_BODY = 16 * 1024 * 1024
 MAX_WAIT = 60.0
+WAITING = 100
+"""Evaluations that may wait for their turn; each may take a minute."""
 REMEMBERED = 1000
 """Evaluations whose state is kept; the decisions of older ones stay readable."""
 
@@ -74,6 +78,8 @@ class _Board:
         """Start the evaluation unless it is there already."""
         with self._lock:
             if evaluation_id not in self._evaluations:
+                if sum(not known.future.done() for known in self._evaluations.values()) > WAITING:
+                    raise _Problem(503, "too-many-evaluations", f"{WAITING} evaluations are waiting; try again later")
                 self._evaluations[evaluation_id] = _Evaluation(evaluation_id, submit())
             while len(self._evaluations) > REMEMBERED:
                 self._evaluations.popitem(last=False)
@@ -125,8 +131,9 @@ def _problem_of(error: Exception) -> _Problem:
     return _Problem(500, "internal-error", f"{type(error).__name__}; the log has the details")
 
 
-def create_app(service: GateService) -> FastAPI:
-    """The app; serve it with any ASGI server."""
+def create_app(service: GateService, *, local_only: bool = False) -> FastAPI:
+    """The app; serve it with any ASGI server. `local_only` refuses requests addressed to any name but this machine's loopback,
+    which is how a page in a browser would reach it by DNS rebinding."""
     board = _Board()
     workers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="evaluation")
 
@@ -137,6 +144,7 @@ def create_app(service: GateService) -> FastAPI:
 
     app = FastAPI(title="tracegrade gate", version="1", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(_BodyLimit)
+    app.add_middleware(_NoPages, local_only=local_only)
 
     async def on_error(_: Request, error: Exception) -> Response:
         return _problem_of(error).response()
@@ -161,10 +169,10 @@ def create_app(service: GateService) -> FastAPI:
         if board.get(evaluation_id) is None:
             try:
                 plan = service.plan(body)
+                board.start(evaluation_id, lambda: workers.submit(service.carry_out, plan, evaluation_id))
             except Exception:
                 board.forget(idempotency_key)
                 raise
-            board.start(evaluation_id, lambda: workers.submit(service.carry_out, plan, evaluation_id))
         location = f"/v1/evaluations/{evaluation_id}"
         return _json(
             {"id": evaluation_id, "state": "queued", "location": location},
@@ -225,6 +233,29 @@ def create_app(service: GateService) -> FastAPI:
         return _json({"status": "ok"})
 
     return app
+
+
+class _NoPages:
+    """Refuses what a page from elsewhere has a browser send: a POST needs nobody's leave to be sent."""
+
+    def __init__(self, app: ASGIApp, local_only: bool) -> None:
+        self._app = app
+        self._local_only = local_only
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (reason := self._reason(dict(scope["headers"]))):
+            await _Problem(403, "foreign-page", reason).response()(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _reason(self, headers: dict[bytes, bytes]) -> str:
+        host = headers.get(b"host", b"").decode("latin-1").lower()
+        origin = headers.get(b"origin", b"").decode("latin-1").lower()
+        if origin and origin.partition("//")[2] != host:
+            return f"requests from the web origin {origin[:100]!r} are not served"
+        if self._local_only and re.sub(r":\d+$", "", host) not in ("", "localhost", "127.0.0.1", "[::1]"):
+            return f"this listener serves the loopback interface, not the host {host[:100]!r}"
+        return ""
 
 
 class _BodyLimit:

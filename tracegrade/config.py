@@ -125,7 +125,7 @@ def _open_listeners(config: Config, file: str) -> Iterator[Problem]:
         "gate.host": config.gate.host,
     }
     for key, host in hosts.items():
-        if not config.insecure and not _is_loopback(host):
+        if not config.insecure and not is_loopback(host):
             message = (
                 f"{host!r} would let anyone on the network send traces or read them; "
                 "listen on 127.0.0.1, or set `insecure: true` if the network is closed otherwise"
@@ -133,7 +133,8 @@ def _open_listeners(config: Config, file: str) -> Iterator[Problem]:
             yield Problem(file, 0, key, message)
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a listener on `host`."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

@@ -29,7 +29,7 @@ from graders import load_policy as load_approval_policy
 from graders.worker import Worker
 from store import Retryable, StoreError
 from store.client import Dsn, Signal, Store, connect
-from tracegrade.config import Config, Grading
+from tracegrade.config import Config, Grading, is_loopback
 from tracegrade.running import Addresses, announced
 
 DRAIN_SECONDS = 20.0
@@ -157,7 +157,8 @@ async def _serve_gate(config: Config, gate: GateService, stack: AsyncExitStack) 
         raise StoreError(
             f"cannot listen on `gate.host` {host}, `gate.port` {config.gate.port}: {error.strerror}"
         ) from error
-    server = _Server(uvicorn.Config(create_app(gate), http="httptools", ws="none", log_config=None, access_log=False))
+    app = create_app(gate, local_only=is_loopback(host))
+    server = _Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False))
     task = asyncio.create_task(server.serve(sockets=[listener]))
 
     async def stop() -> None:

@@ -211,6 +211,49 @@ def test_garbage_never_breaks_the_front(client: TestClient, garbage: bytes) -> N
     assert client.put("/v1/suites", content=garbage).status_code == 422
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"host": "evil.example:8080"},
+        {"host": "127.0.0.1.evil.example"},
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", "/v1/suites"), ("POST", "/v1/evaluations"), ("GET", "/v1/decisions")]
+)
+def test_a_page_in_a_browser_is_refused(service: GateService, headers: dict[str, str], method: str, path: str) -> None:
+    with TestClient(create_app(service, local_only=True), base_url="http://127.0.0.1:8080") as client:
+        refused = client.request(method, path, headers=headers, content=SUITE)
+        assert (refused.status_code, refused.json()["type"]) == (403, "/problems/foreign-page")
+        assert client.put("/v1/suites", content=SUITE, headers={"origin": "http://127.0.0.1:8080"}).status_code == 201
+
+
+def test_the_queue_of_evaluations_is_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = GateService(store, {"tools/expected"}, {"standard": GatePolicy.model_validate(POLICY)})
+    let_go = threading.Event()
+    carry_out = service.carry_out
+
+    def slow(*arguments: Any) -> Any:
+        let_go.wait(30)
+        return carry_out(*arguments)
+
+    monkeypatch.setattr(service, "carry_out", slow)
+    monkeypatch.setattr("gate.api.WAITING", 2)
+    with TestClient(create_app(service)) as client:
+        _put_suite(client)
+        answers = [client.post("/v1/evaluations", json=BODY) for _ in range(5)]
+        assert [answer.status_code for answer in answers] == [202, 202, 202, 503, 503]
+        refused = client.post("/v1/evaluations", json=BODY, headers={"Idempotency-Key": "k"})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "5")
+        let_go.set()
+        for answer in answers[:3]:
+            assert client.get(answer.headers["location"], params={"wait": 30}).json()["state"] == "succeeded"
+        started = client.post("/v1/evaluations", json=BODY, headers={"Idempotency-Key": "k"})
+        assert client.get(started.headers["location"], params={"wait": 30}).json()["state"] == "succeeded"
+
+
 def test_the_contract_is_published(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert {path: sorted(methods) for path, methods in paths.items()} == {
