@@ -8,7 +8,7 @@ from typing import Final
 
 from collector.commit import GroupCommit, ShuttingDown
 from collector.ledger import Ledger
-from collector.otlp import Encoding, Reject, Signal, accept
+from collector.otlp import Encoding, Reject, RejectReason, Signal, accept
 from collector.outcomes import Outcome
 from collector.segments import BufferFull
 from store import Retryable
@@ -45,7 +45,8 @@ class Intake:
             if accepted.count:
                 await self._commit.append(signal, accepted)
         except Reject as error:
-            raise Refusal(Outcome.MALFORMED, error.message) from None
+            outcome = Outcome.TOO_LARGE if error.reason is RejectReason.TOO_LARGE else Outcome.MALFORMED
+            raise Refusal(outcome, error.message) from None
         except BufferFull as error:
             raise Refusal(Outcome.BUFFER_FULL, str(error)) from None
         except ShuttingDown as error:

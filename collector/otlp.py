@@ -2,7 +2,8 @@
 
 Pure: bytes in, bytes out. Promises that everything accepted parses with the OTLP message definitions (well-formed
 wire format, UTF-8 text, bounded nesting) and that every attribute value and log body is a scalar, or an array or map of
-scalars: what the store's decoder can flatten. It does not judge content: ids of odd lengths, unknown enum values and
+scalars: what the store's decoder can flatten; and that it does not grow out of proportion there, where each span gets a
+row of its own with a copy of its resource and scope. It does not judge content: ids of odd lengths, unknown enum values and
 unknown fields are the sender's business and pass.
 
 Two lanes lead to the same bytes:
@@ -40,6 +41,15 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 MAX_DEPTH: Final = 100
 """Messages inside messages, as upb limits them; JSON is held to the same."""
+MAX_UNFOLDED: Final = 2**30
+"""Bytes a request may come to as rows."""
+_GROWTH: Final = 128
+"""How many times its own size a request may come to as rows; real ones stay below 80. It bounds a segment of many requests."""
+_GROWTH_ALWAYS: Final = 64 * 2**10
+_ROW_BYTES: Final = 1024
+"""What a row takes beside its texts."""
+MAX_JSON_OBJECTS: Final = 2_000_000
+"""Each takes some 300 bytes of memory while it is translated, however short it is written."""
 
 
 Signal = Literal["traces", "logs"]
@@ -61,6 +71,7 @@ class RejectReason(StrEnum):
     MALFORMED_PROTOBUF = "malformed_protobuf"
     MALFORMED_JSON = "malformed_json"
     INVALID_JSON_VALUE = "invalid_json_value"
+    TOO_LARGE = "too_large"
 
 
 class Reject(Exception):
@@ -110,7 +121,9 @@ class _Form:
     folded: Any
     """The same wire format folded into single messages; see the head of the module."""
     counted: Any
-    """The same again, knowing nothing but the items, which stay opaque."""
+    """The same again, knowing only the items and what they share, which stay opaque."""
+    blocks: Any
+    """The same as a list of opaque resources."""
     items: Callable[[Any], Any]
     """From a `counted` message to its items."""
     values: tuple[Callable[[Any], Any], ...]
@@ -128,7 +141,9 @@ def _accept_protobuf(form: _Form, body: bytes) -> Accepted:
                 if _is_deep_value(value):
                     value.string_value = as_text(value)
             body = request.SerializeToString()
-        count = len(form.items(form.counted.FromString(body)))
+        counted = form.counted.FromString(body)
+        count = len(form.items(counted))
+        _check_growth(form, body, counted.resource, count)
     except DecodeError as error:
         reason = str(error).partition(": ")[2] or str(error)
         raise Reject(
@@ -136,6 +151,29 @@ def _accept_protobuf(form: _Form, body: bytes) -> Accepted:
             f"the body is not a protobuf {form.message.DESCRIPTOR.name}: {reason}",
         ) from None
     return Accepted(body, count)
+
+
+def _check_growth(form: _Form, body: bytes, merged: Any, count: int) -> None:
+    """Refuse a body whose rows would be far larger than itself: a large resource over many small spans."""
+    allowed = min(MAX_UNFOLDED, _GROWTH_ALWAYS + _GROWTH * len(body))
+    if _shared(merged) * count + _ROW_BYTES * count <= allowed:
+        return
+    unfolded = _ROW_BYTES * count
+    for block in form.blocks.FromString(body).resources:
+        resource = type(merged).FromString(block)
+        unfolded += _shared(resource) * len(resource.scope.items)
+    if unfolded > allowed:
+        message = (
+            f"{count} items of {len(body)} bytes come to {unfolded} with their resources and scopes repeated for each; "
+            f"{allowed} are allowed; send fewer together, or smaller resources"
+        )
+        raise Reject(RejectReason.TOO_LARGE, message)
+
+
+def _shared(resource: Any) -> int:
+    """Bytes that every item below is given a copy of."""
+    holders = (resource.heads, resource.urls, resource.scope.heads, resource.scope.urls)
+    return sum(len(piece) for pieces in holders for piece in pieces)
 
 
 _inner_of_array = attrgetter("array_value.values")
@@ -194,8 +232,17 @@ def _opaque_items(package: str) -> Any:
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
     scope, resource, request = (file.message_type.add(name=name) for name in ("Scope", "Resource", "Request"))
     scope.field.add(name="items", number=2, label=_REPEATED, type=_BYTES)
+    for holder in (scope, resource):
+        holder.field.add(name="heads", number=1, label=_REPEATED, type=_BYTES)
+        holder.field.add(name="urls", number=3, label=_REPEATED, type=_BYTES)
     resource.field.add(name="scope", number=2, label=_OPTIONAL, type=_MESSAGE, type_name=f".{package}.Scope")
     request.field.add(name="resource", number=1, label=_OPTIONAL, type=_MESSAGE, type_name=f".{package}.Resource")
+    return _message_class(file, "Request")
+
+
+def _opaque_resources(package: str) -> Any:
+    file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto2")
+    file.message_type.add(name="Request").field.add(name="resources", number=1, label=_REPEATED, type=_BYTES)
     return _message_class(file, "Request")
 
 
@@ -298,6 +345,12 @@ _INTEGER_RANGES: Final[Mapping[int, tuple[int, int]]] = {
 
 
 def _json_to_protobuf(form: _Form, body: bytes) -> bytes:
+    objects = body.count(b"{")
+    if objects > MAX_JSON_OBJECTS:
+        message = (
+            f"the body holds {objects} objects, and may hold {MAX_JSON_OBJECTS}; send fewer spans or records together"
+        )
+        raise Reject(RejectReason.TOO_LARGE, message)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -424,6 +477,7 @@ def _form(message: Any, prefix: str, places: tuple[str, ...], walk: Callable[[An
         message=message,
         folded=_singular(message.DESCRIPTOR, f"tracegrade.folded.{prefix}"),
         counted=_opaque_items(f"tracegrade.counted.{prefix}"),
+        blocks=_opaque_resources(f"tracegrade.blocks.{prefix}"),
         items=attrgetter("resource.scope.items"),
         values=tuple(map(attrgetter, places)),
         walk=walk,

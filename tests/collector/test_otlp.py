@@ -600,6 +600,58 @@ def test_any_json_is_accepted_or_refused(document: Any) -> None:
     ExportTraceServiceRequest.FromString(accepted.payload)
 
 
+# --- growth -------------------------------------------------------------------------------------------------------
+
+
+def resources(count: int, size: int, spans: int, name: str = "name of a span") -> bytes:
+    request = ExportTraceServiceRequest()
+    for _ in range(count):
+        block = request.resource_spans.add()
+        block.resource.attributes.add(key="big").value.string_value = "z" * size
+        scope = block.scope_spans.add()
+        for number in range(spans):
+            scope.spans.add(name=name, trace_id=b"t" * 16, span_id=number.to_bytes(8), start_time_unix_nano=1)
+    return request.SerializeToString()
+
+
+def long_scope(spans: int) -> bytes:
+    request = ExportTraceServiceRequest.FromString(resources(1, 0, spans))
+    request.resource_spans[0].scope_spans[0].schema_url = "u" * 100_000
+    return request.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(resources(1, 100_000, 2000), id="a large resource over many spans"),
+        pytest.param(resources(1, 20_000_000, 100), id="a very large resource over some spans"),
+        pytest.param(resources(20, 5_000, 5) + resources(1, 100_000, 2000), id="hidden among others"),
+        pytest.param(long_scope(2000), id="a long address of a scope's schema"),
+        pytest.param(b"\x0a\x84\x80\x40\x12\x80\x80\x40" + b"\x12\x00" * 2**19, id="empty spans"),
+    ],
+)
+def test_what_would_grow_out_of_proportion_is_refused(body: bytes) -> None:
+    with pytest.raises(Reject, match="send fewer together") as raised:
+        accept_traces(body)
+    assert raised.value.reason is RejectReason.TOO_LARGE
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 5_000, 4000), (1, 100_000, 1), (300, 4_000, 10), (1, 20_000_000, 10), (1, 0, 10_000)]
+)
+def test_large_resources_in_proportion_pass(shape: tuple[int, int, int]) -> None:
+    assert accept_traces(resources(*shape)).count == shape[0] * shape[2]
+
+
+def test_json_of_too_many_objects_is_refused_before_it_is_read() -> None:
+    body = b'{"resourceSpans":[' + b"{}," * 2_000_000 + b"{}]}"
+    started = time.process_time()
+    with pytest.raises(Reject, match="2000002 objects") as raised:
+        accept_traces(body, Encoding.JSON)
+    assert raised.value.reason is RejectReason.TOO_LARGE
+    assert time.process_time() - started < 1
+
+
 # --- speed --------------------------------------------------------------------------------------------------------
 
 
