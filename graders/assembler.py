@@ -397,7 +397,7 @@ class _Assembly:
         requested = list(calls)
         last: dict[str, _Call] = {}
         joined: dict[str, _Call] = {}
-        for tool in tools:
+        for tool in self._outer_first(tools):
             owner = self._outer_call(tool, joined) or _request_of(tool, by_id, by_name, last)
             if owner is None:
                 owner = _Call(tool.name)
@@ -414,6 +414,22 @@ class _Assembly:
                 known.add(approval.call_id)
                 calls.append(_Call(approval.tool_name, decided=approval))
         self.calls = calls
+
+    def _outer_first(self, tools: list[_ToolSpan]) -> Iterable[_ToolSpan]:
+        """Each tool span after those around it, also when its own clock says that it began before them."""
+        waiting = {tool.span.span_id: tool for tool in tools}
+        for tool in tools:
+            if tool.span.span_id not in waiting:
+                continue
+            chain = [waiting.pop(tool.span.span_id)]
+            current = self.parents.get(tool.span.span_id)
+            while current is not None:
+                if current in waiting:
+                    chain.append(waiting.pop(current))
+                elif self.by_id[current].kind in (SpanKind.AGENT, SpanKind.LLM, SpanKind.TOOL):
+                    break  # another call, or one whose outer spans have been seen
+                current = self.parents.get(current)
+            yield from reversed(chain)
 
     def _outer_call(self, tool: _ToolSpan, joined: dict[str, _Call]) -> _Call | None:
         """The call of the tool span around this one, if both describe one call (wrapper, MCP client, MCP server)."""
@@ -488,8 +504,11 @@ class _Assembly:
             result, result_state = call.answer.text, ContentState.PRESENT
         shown = ran[-1] if ran else (call.spans[-1] if call.spans else None)
         first = call.spans[0].span if call.spans else call.request_span
-        start = min((s.span.start_ns for s in ran), default=call.start)
-        end = max((s.span.end_ns for s in ran), default=call.answer_time or start)
+        # A span inside another may be from a machine with another clock.
+        own = {s.span.span_id for s in ran} if len(ran) > 1 else set()
+        outer = [s.span for s in ran if not (own and self._within(s.span, own))]
+        start = min((s.start_ns for s in outer), default=call.start)
+        end = max((s.end_ns for s in outer), default=call.answer_time or start)
         agent = shown.span.agent if shown else ""
         if not agent and first is not None:
             agent = first.agent or getattr(self._inside(first, SpanKind.AGENT), "agent", "")
@@ -515,6 +534,12 @@ class _Assembly:
             provider_executed=bool(call.request and call.request.provider)
             or any(s.span.attributes.get("gen_ai.tool.type") == "extension" for s in call.spans),
         )
+
+    def _within(self, span: Span, others: set[str]) -> bool:
+        current = self.parents.get(span.span_id)
+        while current is not None and current not in others:
+            current = self.parents.get(current)
+        return current is not None
 
     @staticmethod
     def _arguments(call: _Call) -> Value:

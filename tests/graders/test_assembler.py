@@ -218,6 +218,17 @@ def test_client_and_server_spans_of_one_call_are_one_call() -> None:
     assert [(c.key, c.name, c.result) for c in item.tool_calls] == [("c1", "get", "one")]
 
 
+def test_a_server_whose_clock_is_behind_does_not_move_the_call_before_its_approval() -> None:
+    item = trace(
+        agent(),
+        tool("send", {"n": 1}, "sent", "c1", span_id="1" * 16, start=30, end=50),
+        span("MCP send", {"mcp.method.name": "tools/call"}, parent="1" * 16, span_id="2" * 16, start=31),
+        tool("send", {"n": 1}, "sent", span_id="3" * 16, parent="2" * 16, start=10, end=12),
+    )
+    (call,) = item.tool_calls
+    assert (call.start_ns, call.end_ns) == (item.spans[0].start_ns + 30 * STEP_NS, item.spans[0].start_ns + 50 * STEP_NS)
+
+
 def test_a_tool_inside_a_tool_that_is_an_agent_is_another_call() -> None:
     item = trace(
         agent(),
