@@ -242,7 +242,7 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
 
 def _among(values: Sequence[str], claimed: _Claimed, trace: Trace) -> list[str]:
     """Those of the values that the agent gave to a tool which ran: it reports what it did, whether or not it should have."""
-    text = "\n".join(c.arguments_text for c in trace.tool_calls if c.executed and not c.error)
+    text = "\n".join(c.arguments_text for c in trace.tool_calls if c.executed and not c.error)[:_MAX_EVIDENCE]
     numbers = sorted(_numbers(text))
     dates = {reading for _, readings in _dates(text) for reading in readings}
     found = {shown for shown, value, places, _ in claimed.numbers if _near(numbers, value, places)}

@@ -34,7 +34,8 @@ ANSWERS = {
 
 @pytest.mark.parametrize("name", sorted(ANSWERS))
 def test_no_answer_keeps_the_graders_busy(name: str) -> None:
-    graders = load_graders({grader: {} for grader in grader_types()})
+    built_in = [name for name, kind in grader_types().items() if kind.__module__.startswith("graders.checks")]
+    graders = load_graders({grader: {} for grader in built_in})
     item = conversation([{"user": "q"}, {"tool": "get", "result": _NUMBERS}, {"assistant": ANSWERS[name]}])
     started = time.process_time()
     grades = [found for grader in graders for found in grade(grader, item)]
