@@ -34,6 +34,10 @@ _HELD_BYTES: Final = 256 * 2**20
 """Memory the bodies of all requests being handled may take, packed and unpacked."""
 
 
+_BODY_SECONDS: Final = 60.0
+"""How long a body may take to arrive; one that never ends would keep its share of that memory from everyone."""
+
+
 class HttpApp:
     """The ASGI application."""
 
@@ -58,7 +62,11 @@ class HttpApp:
                     Outcome.UNSUPPORTED_MEDIA_TYPE,
                     f"`Content-Type` is {shown}; send application/x-protobuf or application/json",
                 )
-            body = await self._body(headers, receive, held)
+            try:
+                async with asyncio.timeout(_BODY_SECONDS):
+                    body = await self._body(headers, receive, held)
+            except TimeoutError:
+                raise Refusal(Outcome.BUSY, f"the body did not arrive within {_BODY_SECONDS:g} seconds") from None
             if body is None:
                 return
             await self._intake.take(signal, encoding, body)

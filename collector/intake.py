@@ -16,6 +16,9 @@ from store import Retryable
 _INLINE_BYTES: Final = 2**20
 """Larger bodies, and JSON, are validated on a thread so that other requests keep moving."""
 
+_AT_ONCE: Final = 2
+"""Bodies on such threads at a time: JSON takes a multiple of its size in memory while it is translated."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -34,12 +37,14 @@ class Intake:
     def __init__(self, commit: GroupCommit, ledger: Ledger) -> None:
         self._commit = commit
         self._ledger = ledger
+        self._threads = asyncio.Semaphore(_AT_ONCE)
 
     async def take(self, signal: Signal, encoding: Encoding, body: bytes) -> None:
         """Return once everything in `body` survives a crash; raises `Refusal`."""
         try:
             if encoding is Encoding.JSON or len(body) > _INLINE_BYTES:
-                accepted = await asyncio.to_thread(accept, signal, encoding, body)
+                async with self._threads:
+                    accepted = await asyncio.to_thread(accept, signal, encoding, body)
             else:
                 accepted = accept(signal, encoding, body)
             if accepted.count:

@@ -12,7 +12,7 @@ Read-only means that no request can change anything, read a file of this machine
   rendering of it, so nothing hides in comments or quoting;
 * the handle runs under the engine's `readonly=1`, which refuses writes, DDL, `SET` and table functions with outside sources;
 * names the engine would still let through (the scalar `file`, `eval`, `python`, `ai…`, `INTO OUTFILE`) are refused by token;
-* only settings named in `_READ_SETTINGS` can be given, and memory and time have defaults.
+* only settings named in `_READ_SETTINGS` can be given, and memory and time have limits.
 
 With writes allowed, a client may do whatever this process may do, `file()` and `url()` included; only `INTO OUTFILE`, `FROM
 INFILE` and several statements in one request are refused, as a ClickHouse server refuses them. A GET is read-only there too.
@@ -109,7 +109,8 @@ _READ_SETTINGS = re.compile(
     r"|prefer_column_name_to_alias|cast_keep_nullable|group_by_use_nulls|transform_null_in|totals_mode|log_comment|low_cardinality_\w+"
     r"|union_default_mode|join_algorithm|wait_for_async_insert|async_insert|readonly"
 )
-_READ_DEFAULTS = {"max_memory_usage": str(512 << 20), "max_execution_time": "300"}
+_READ_SECONDS = 300
+_READ_DEFAULTS = {"max_memory_usage": str(512 << 20), "max_execution_time": str(_READ_SECONDS)}
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _CODE = re.compile(r"Code: (\d+)\.")
@@ -143,6 +144,13 @@ class _TooLong(Exception):
 
 def _quote(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _within(value: str, most: int) -> bool:
+    try:
+        return 0 < float(value) <= most
+    except ValueError:
+        return False
 
 
 def _escape(value: str) -> str:
@@ -339,6 +347,12 @@ class EngineHTTP:
                     raise Refused(164, "READONLY", f"Cannot modify '{name}' setting in readonly mode.")
                 if request.readonly and name == "readonly" and value not in ("1", "2"):
                     raise Refused(164, "READONLY", "Cannot modify 'readonly' setting in readonly mode.")
+                if request.readonly and name == "max_execution_time" and not _within(value, _READ_SECONDS):
+                    raise Refused(
+                        452,
+                        "SETTING_CONSTRAINT_VIOLATION",
+                        f"Setting max_execution_time shouldn't be greater than {_READ_SECONDS}, or 0, in readonly mode",
+                    )
                 request.settings[name] = value
 
     def _authenticate(self, request: _Request, headers: Mapping[str, str]) -> None:

@@ -239,6 +239,21 @@ def test_bodies_share_a_bounded_memory(
         assert running.post("/v1/traces", pack(body), content_encoding=encoding).status_code == 200
 
 
+def test_a_body_that_never_ends_gives_its_memory_back(
+    start: Any, trace_request: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.http._BODY_SECONDS", 0.2)
+    running = start()
+    head = (
+        b"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-protobuf\r\nContent-Length: 1000\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", running.collector.http_port), timeout=10) as half:
+        half.sendall(head + b"x")
+        assert half.recv(4096).startswith(b"HTTP/1.1 503")
+    assert running.collector.stats().requests == {Outcome.BUSY: 1}
+    assert running.post("/v1/traces", trace_request("s")).status_code == 200
+
+
 def test_a_body_of_unknown_length_is_read_up_to_the_limit(start: Any) -> None:
     running = start(max_request_bytes=LIMIT)
     answer = running.request("POST", "/v1/traces", (b"\0" * 1000 for _ in range(50)), {"content-type": PROTOBUF})

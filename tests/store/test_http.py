@@ -487,6 +487,11 @@ def test_read_only_refuses(
         ("max_threads = 1, readonly", "0", 115),
         ("max_block_size", "1', readonly = '0", 27),
         ("param_a b", "1", 36),
+        ("max_execution_time", "0", 452),
+        ("max_execution_time", "301", 452),
+        ("max_execution_time", "-1", 452),
+        ("max_execution_time", "nan", 452),
+        ("max_execution_time", "x", 452),
     ],
 )
 def test_read_only_settings(reader: EngineServer, name: str, value: str, code: int) -> None:
