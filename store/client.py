@@ -315,7 +315,7 @@ class Store:
                     "SpanId": c.span_id,
                     "RequestSpanId": c.request_span_id,
                     "Start": _time(c.start_ns),
-                    "DurationNs": max(0, c.end_ns - c.start_ns),
+                    "DurationNs": max(0, min(c.end_ns - c.start_ns, 2**64 - 1)),
                     "Arguments": c.arguments_text,
                     "ArgumentsState": str(c.arguments_state),
                     "Result": c.result,

@@ -114,9 +114,10 @@ def test_grades_of_the_newest_generation_count(store: Store, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("start", [-1, 0, 2**63 - 1, 2**63, 2**70])
 def test_tool_calls_at_any_time(store: Store, start: int) -> None:
-    call = ToolCall(key="k", name="n", index=0, start_ns=start, end_ns=0, executed=None)
-    store.insert_tool_calls([(TRACE, 1, call, "")])
-    assert [row["Executed"] for row in store.query("SELECT Executed FROM tool_calls")] == ["unknown"]
+    for end in (0, 2**70):
+        call = ToolCall(key="k", name="n", index=0, start_ns=start, end_ns=end, executed=None)
+        store.insert_tool_calls([(TRACE, 1, call, "")])
+    assert [row["Executed"] for row in store.query("SELECT Executed FROM tool_calls FINAL")] == ["unknown"]
 
 
 def test_values_are_never_read_as_sql(store: Store) -> None:
