@@ -489,6 +489,9 @@ def _health_of_arms(policy: GatePolicy, evidence: Evidence) -> list[HealthNote]:
         if not arm.runs:
             message = f"no run of suite {evidence.suite_name} by the {name} ({arm.label}); check the name, or run it"
             notes.append(HealthNote("no_runs", True, message))
+        if arm.reopened and not any(column.ungraded for column in arm.columns.values()):
+            message = f"{name}: {arm.reopened} runs got something new since they were graded"
+            notes.append(HealthNote("grading", True, f"{message}; decide again when the graders are done"))
         if len(arm.services) > 1:
             message = f"{name}: runs of {len(arm.services)} services are taken together ({_few(arm.services)})"
             notes.append(HealthNote("services", False, f"{message}; put @service behind the arm to take one"))

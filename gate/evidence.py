@@ -86,6 +86,8 @@ class Traces:
     """What a failed root span says; empty text for others."""
     services: Sequence[str] = ()
     """Every service among them."""
+    reopened: int = 0
+    """How many got something new since they were graded, or never were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,8 @@ class Arm:
     columns: Mapping[Key, Column]
     services: tuple[str, ...] = ()
     """Whose runs they are."""
+    reopened: int = 0
+    """Runs that the graders have not finished."""
 
     def traces_of(self, cases: Set[int]) -> dict[int, tuple[str, ...]]:
         """The usable runs of these cases."""
@@ -259,6 +263,7 @@ def _arm(
         infrastructure=tuple(sorted(seen_dead)),
         columns=columns,
         services=tuple(sorted(traces.services)),
+        reopened=traces.reopened,
     )
 
 
@@ -396,7 +401,7 @@ def _scores(verdicts: Verdicts | None) -> Iterable[tuple[str, float]]:
 def _digest(suite: Suite, baseline: Arm, candidate: Arm) -> str:
     sha = hashlib.sha256(suite.digest.encode())
     for arm in (baseline, candidate):
-        sha.update(f"\n{arm.label!r} {arm.runs} {arm.foreign} {arm.services!r}".encode())
+        sha.update(f"\n{arm.label!r} {arm.runs} {arm.foreign} {arm.services!r} {arm.reopened}".encode())
         sha.update("\n".join(arm.infrastructure).encode())
         sha.update("\n".join(arm.trace_ids).encode("utf-8", "surrogatepass"))
         sha.update(_portable(arm.homes))
@@ -444,6 +449,7 @@ def _read_arm(
     store: Queries, suite: Suite, policy: GatePolicy, selector: ArmSelector
 ) -> tuple[str, Traces, Mapping[str, Verdicts]]:
     arm = {"suite": suite.name, "kind": selector.kind, "value": selector.value, "service": selector.service}
+    reopened = pending(store, suite, selector)
     (row,) = store.query(_sql("traces"), dict(arm))
     traces = Traces(
         trace_ids=row["TraceIds"],
@@ -453,6 +459,7 @@ def _read_arm(
         output_tokens=row["OutputTokens"],
         errors=row["Errors"],
         services=row["Services"],
+        reopened=reopened,
     )
     verdicts = {
         row["Grader"]: Verdicts(

@@ -124,6 +124,24 @@ def test_metrics_count_each_model_call_once(store: Store) -> None:
     assert list(found.baseline.columns["efficiency/cost", "amount"].values) == [Gap.MISSING] * 3
 
 
+def test_a_run_that_goes_on_after_it_was_graded_is_not_decided_on(store: Store) -> None:
+    suite = parse_suite(suite_text(120))
+    quick = GateService(store, KNOWN, settle_seconds=0)
+    quick.keep_suite(suite)
+    write_arm(store, suite, "1", ["p"] * 120)
+    (late, *_) = write_arm(store, suite, "2", ["p"] * 120)
+    store.mark_graded(
+        [
+            {"TraceId": late, "Generation": 1, "Completeness": "complete", "GraderSet": "g", "LastIngested": START}
+            | {"GradedAt": datetime.now(UTC) + timedelta(hours=2)}
+        ]
+    )
+    request = EvaluationRequest(suite="golden", policy=policy_of(), baseline=version("1"), candidate=version("2"))
+    decision = quick.evaluate(request).decision
+    assert (decision.decision, decision.exit_code) == ("hold", 4)
+    assert "candidate: 1 runs got something new since they were graded" in decision.summary
+
+
 def test_services_taken_together_are_named(store: Store) -> None:
     suite = parse_suite(suite_text(2))
     write_arm(store, suite, "1", ["p", "p"])
