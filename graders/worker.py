@@ -17,7 +17,7 @@ from typing import Any
 from graders.assembler import assemble
 from graders.base import Grader, run_graders, set_digest
 from store.client import Store
-from store.errors import StoreError
+from store.errors import Retryable, StoreError
 from store.types import Case, Completeness, Grade, LogEvent, Outcome, Severity, Span, ToolCall
 
 log = logging.getLogger(__name__)
@@ -54,8 +54,15 @@ class Worker:
         closed = self._store.closed_traces(
             grace_ms=self._grace_ms, idle_ms=self._idle_ms, since_ms=self._since_ms, limit=self._batch
         )
-        if closed:
-            self._grade(closed)
+        try:
+            if closed:
+                self._grade(closed)
+        except Retryable:
+            raise
+        except Exception:
+            log.exception("%d traces cannot be graded together; trying each alone", len(closed))
+            for row in closed:
+                self._grade_alone(row)
         if len(closed) < self._batch:
             # Whatever arrived longer ago than the idle limit was closed, and is graded by now: no need to look again.
             self._since_ms = max(0, started_ms - self._idle_ms - self._grace_ms - _CLOCK_SLACK_MS)
@@ -88,20 +95,33 @@ class Worker:
             )
             grades += found
             calls += made
-            marks.append(
-                {
-                    "TraceId": trace_id,
-                    "Generation": generation,
-                    "LastIngested": row["LastIngested"],
-                    "Completeness": str(completeness),
-                    "GraderSet": self._digest,
-                }
-            )
+            marks.append(self._mark(row, generation, completeness))
         if calls:
             self._store.insert_tool_calls(calls)
         if grades:
             self._store.insert_grades(grades)
         self._store.mark_graded(marks)
+
+    def _grade_alone(self, row: dict[str, Any]) -> None:
+        try:
+            self._grade([row])
+        except Retryable:
+            raise
+        except Exception as error:
+            log.exception("trace %s cannot be graded", row["TraceId"])
+            generation = row["Generation"] + 1
+            reason = f"its grades cannot be kept: {_printable(error)}"
+            self._store.insert_grades([_error_grade(row["TraceId"], "", "worker/keep", reason, generation)])
+            self._store.mark_graded([self._mark(row, generation, Completeness.COMPLETE)])
+
+    def _mark(self, row: dict[str, Any], generation: int, completeness: Completeness) -> dict[str, Any]:
+        return {
+            "TraceId": row["TraceId"],
+            "Generation": generation,
+            "LastIngested": row["LastIngested"],
+            "Completeness": str(completeness),
+            "GraderSet": self._digest,
+        }
 
     def _grade_trace(
         self, trace_id: str, spans: Sequence[Span], logs: Sequence[LogEvent], case: Case | None, generation: int
@@ -110,19 +130,30 @@ class Worker:
             trace = assemble(spans, logs, case, generation)
         except Exception as error:
             log.exception("trace %s cannot be assembled", trace_id)
-            grade = Grade(
-                trace_id=trace_id,
-                span_id=spans[0].span_id if spans else "",
-                grader="worker/assemble",
-                grader_version="1",
-                config_digest="",
-                outcome=Outcome.ERROR,
-                reason=f"the trace cannot be assembled: {type(error).__name__}: {error}"[:2000],
-                severity=Severity.INFO,
-                generation=generation,
-            )
+            reason = f"the trace cannot be assembled: {_printable(error)}"
+            span_id = spans[0].span_id if spans else ""
+            grade = _error_grade(trace_id, span_id, "worker/assemble", reason, generation)
             return [grade], (), Completeness.COMPLETE
         grades = run_graders(self._graders, trace)
         states = {g.subject: g.label for g in grades if g.grader == "approval/boundary" and g.subject}
         made = [(trace_id, generation, call, states.get(call.key, "")) for call in trace.tool_calls]
         return grades, made, trace.completeness
+
+
+def _printable(error: Exception) -> str:
+    """What an error says, in characters that can be stored."""
+    return f"{type(error).__name__}: {error}"[:2000].encode(errors="backslashreplace").decode()
+
+
+def _error_grade(trace_id: str, span_id: str, grader: str, reason: str, generation: int) -> Grade:
+    return Grade(
+        trace_id=trace_id,
+        span_id=span_id,
+        grader=grader,
+        grader_version="1",
+        config_digest="",
+        outcome=Outcome.ERROR,
+        reason=reason,
+        severity=Severity.INFO,
+        generation=generation,
+    )

@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 import clickhouse_connect
 import orjson
 from clickhouse_connect.driver.client import Client
-from clickhouse_connect.driver.exceptions import ClickHouseError
+from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
 from store import schema
 from store.cases import case_document, read_case
@@ -376,6 +376,8 @@ def _guard(call: Callable[[], _T]) -> _T:
     """Run a ClickHouse call; tell what can be tried again from what cannot."""
     try:
         return call()
+    except DataError as error:  # the rows do not fit the columns; nothing was sent
+        raise Permanent(str(error)) from error
     except ClickHouseError as error:
         code = getattr(error, "code", None)
         raise (Permanent if code in _PERMANENT else Retryable)(str(error)) from error

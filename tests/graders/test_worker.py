@@ -155,6 +155,24 @@ def test_one_bad_trace_stops_no_other(store: Store, tmp_path: Path) -> None:
     assert found == {"1": "pass", "2": "error"}
 
 
+class Unkeepable(Grader, name="test/unkeepable", version="1"):
+    """Says of one trace what no store can keep."""
+
+    def grade(self, trace: Trace) -> Score:
+        return passed("\ud800" if trace.trace_id.endswith("2") else "")
+
+
+def test_what_cannot_be_kept_stops_no_other(store: Store, tmp_path: Path) -> None:
+    send(store, tmp_path, "s1", [*spans_of(1), *spans_of(2), *spans_of(3)])
+    subject = worker(store, Unkeepable())
+    assert subject.run_once() == 3
+    assert subject.run_once() == 0, "nor is it tried again and again"
+    found = {
+        (row[0][-1], row[1], row[3]) for row in grades(store, "grades_v") if row[1].startswith(("test/", "worker/"))
+    }
+    assert found == {("1", "test/unkeepable", "pass"), ("2", "worker/keep", "error"), ("3", "test/unkeepable", "pass")}
+
+
 def test_runs_until_told_to_stop_and_waits_out_failures(store: Store, tmp_path: Path) -> None:
     send(store, tmp_path, "s1", spans_of(1))
     stop = threading.Event()
