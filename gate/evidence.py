@@ -8,7 +8,8 @@ A run is one trace. From grades to a value:
 
     spans of a trace, one grader   any fail: fail · else any error: error · else any unknown: unknown · else any pass: pass
                                    · else skip (folded in verdicts.sql)
-    runs of a case, one arm        fail 0, pass 1 (or the score), skip 1 beside runs that were judged: nothing went wrong;
+    runs of a case, one arm        fail 0, pass 1 (or the score, without which a run is unknown), skip 1 beside runs that were
+                                   judged: nothing went wrong;
                                    unknown, error and runs that are missing count 0 for the candidate and nothing for the
                                    baseline; all skipped: SKIP; nothing known: ERROR or UNKNOWN
     runs that died of their        left out (INFRASTRUCTURE if no other run is there) or 0, as the policy says; what they
@@ -300,7 +301,7 @@ def _column(
     skipped, unknown, broken = _zeros(size), _zeros(size), _zeros(size)
     failed, unseen = _zeros(size), _zeros(size)
     out_of_range = stale = count = 0
-    scores = verdicts.scores if measure == "score" and verdicts.scores else None
+    scores = (verdicts.scores or [math.nan] * len(verdicts.outcomes)) if measure == "score" else None
     seen = verdicts.case_digests or [""] * len(verdicts.trace_ids)
     for position, (trace_id, outcome) in enumerate(zip(verdicts.trace_ids, verdicts.outcomes, strict=True)):
         i = home.get(trace_id, -1)
@@ -317,8 +318,11 @@ def _column(
             unseen[i] += 1
         elif outcome == "pass" or outcome == "fail":
             value = 1.0 if outcome == "pass" else 0.0
-            if scores is not None and not math.isnan(scores[position]):
+            if scores is not None:
                 value = scores[position]
+                if math.isnan(value):
+                    unknown[i] += 1
+                    continue
                 if not 0.0 <= value <= 1.0:
                     out_of_range += 1
                     value = min(max(value, 0.0), 1.0)

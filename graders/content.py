@@ -273,6 +273,10 @@ _TEXT_BLOCK = frozenset({"text", "type"})
 _MCP_KEYS = frozenset({"content", "isError", "structuredContent", "_meta", "meta", "is_error"})
 
 
+_PROSE = re.compile(r"\[[\w.:#-]{1,60}\]")
+"""`[1] A passage` and `[doc-7] another` begin like JSON, and are not."""
+
+
 def state_of(raw: object) -> ContentState:
     """Whether a piece of content is there in full."""
     if raw is None or raw == "":
@@ -280,7 +284,7 @@ def state_of(raw: object) -> ContentState:
     if isinstance(raw, str):
         if raw in REDACTED:
             return ContentState.REDACTED
-        if raw[0] in "{[" and raw[-1] not in "}]" and isinstance(decode(raw), str):
+        if raw[0] in "{[" and raw[-1] not in "}]" and not _PROSE.match(raw) and isinstance(decode(raw), str):
             return ContentState.TRUNCATED
     return ContentState.PRESENT
 

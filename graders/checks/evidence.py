@@ -83,7 +83,8 @@ class Citations(Grader, name="evidence/citations", version="1"):
 
     A citation is a mark such as `[3]`, `[^3]`, `【3†source】`, `[doc-12]` or `[policy-7]`, or a web address, outside code. A
     number is met by a document of that id, by position when documents are numbered from 1, or by the same mark in the
-    evidence; an id or an address by appearing in a document, a tool result or what the user wrote. Skipped when the answer
+    evidence; an id or an address by appearing in a document, a tool result or what the user wrote. The score is the share
+    that was retrieved. Skipped when the answer
     cites nothing. `unknown` when nothing was retrieved to compare with, or contents are not captured in full.
     """
 
@@ -121,7 +122,8 @@ class Citations(Grader, name="evidence/citations", version="1"):
         count = len(trace.documents)
         wrong = [c for c in cited if not self._known(c, haystack, ids, count)]
         if not wrong:
-            return passed(f"all {len(cited)} cited sources were retrieved", span_id=trace.answer_span_id)
+            reason = f"all {len(cited)} cited sources were retrieved"
+            return passed(reason, score=1.0, span_id=trace.answer_span_id)
         shown = ", ".join(wrong[:5])
         if given.gap:
             return unknown(f"cannot find {shown}, but {given.gap}", span_id=trace.answer_span_id)
@@ -129,7 +131,7 @@ class Citations(Grader, name="evidence/citations", version="1"):
             f"cited but never retrieved: {shown}",
             severity=Severity.HIGH,
             label="citation_unknown",
-            score=len(wrong) / len(cited),
+            score=1.0 - len(wrong) / len(cited),
             span_id=trace.answer_span_id,
             evidence=[Evidence(trace.answer_span_id, "answer", w) for w in wrong[:10]],
         )
@@ -170,8 +172,9 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
     """Amounts, percentages, dates and ids in the answer stand in what tools, documents, the user or the system said.
 
     Compared by value: thousands separators, currency signs, decimal places and ways to write a date do not matter, and a
-    rounded value counts. Counts up to ten, list numbers, times of day and code are not looked at. A number that is a sum of a
-    listed column, a count of list items, or the sum or difference of two of few numbers counts as derived. `fail` only when
+    rounded value counts. The score is the share of values that were found. Counts up to ten, list numbers, times of day and
+    code are not looked at. A number that is a sum of a listed column, a count of list items, or the sum or difference of two
+    of few numbers counts as derived. `fail` only when
     the capture is complete and the number can neither be found nor derived; `unknown` when it might be derived from many
     numbers, or is said to be a total or the like, contents are missing, nothing was retrieved that it could come from, or
     the agent itself gave it to a tool. Skipped when the answer has no such value, or only repeats what it was told without
@@ -227,7 +230,7 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
             return failed(
                 f"in no tool result, document or message: {shown}",
                 label="unsupported",
-                score=len(missing) / total,
+                score=1.0 - len(missing) / total,
                 evidence=where,
                 **place,
             )
@@ -237,7 +240,10 @@ class Numbers(Grader, name="evidence/numbers", version="1"):
             return unknown(f"may be derived: {', '.join(derived[:5])}", label="derived", **place)
         if not given.tools:
             return skip("no tool results or documents to compare with")
-        return passed(f"all {total} values are supported", label="supported", **place)
+        score = 1.0 - len(missing) / total
+        return passed(
+            f"{total - len(missing)} of {total} values are supported", label="supported", score=score, **place
+        )
 
 
 def _among(values: Sequence[str], claimed: _Claimed, trace: Trace) -> list[str]:

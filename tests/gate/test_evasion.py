@@ -173,3 +173,11 @@ def test_a_failure_nobody_saw_is_called_so(lab, mode: str) -> None:
     _, status, reason = _outcome(lab, ["p"] * 200, ["u"] * 60 + ["f"] * 20 + ["p"] * 120, criterion={"mode": mode})
     assert status == Status.FAIL
     assert "counted as failures though not seen to fail: 60 unknown candidate" in reason
+
+
+def test_a_run_without_a_score_has_none(lab) -> None:
+    nan = float("nan")
+    score = {"criterion": {"measure": "score"}, "base_options": {"scores": [0.5] * 200}}
+    for missing in ([nan] * 200, ()):
+        verdict, status, _ = _outcome(lab, ["p"] * 200, ["p"] * 200, **score, cand_options={"scores": missing})
+        assert (verdict, status) == ("hold", Status.FAIL)

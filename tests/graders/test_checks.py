@@ -139,3 +139,16 @@ def test_a_word_of_consent_is_no_consent_when_it_is_denied_or_asked_back(reply: 
         {"tool": "send", "id": "c", "result": "sent"},
     ]
     assert [g.outcome for g in grade(grader, conversation(steps))] == [outcome]
+
+
+def test_scores_of_evidence_are_shares_and_more_is_better() -> None:
+    steps = [{"user": "q"}, {"tool": "get", "result": "[doc-1] it costs 42.5"}]
+    answers = {
+        "It costs 42.5 [doc-1].": 1.0,
+        "It costs 42.5 or 77.25 [doc-1][doc-2].": 0.5,
+        "It costs 77.25 [doc-2].": 0.0,
+    }
+    for name in ("evidence/numbers", "evidence/citations"):
+        (grader,) = load_graders({name: {}})
+        found = {a: grade(grader, conversation([*steps, {"assistant": a}]))[0].score for a in answers}
+        assert found == answers, name
