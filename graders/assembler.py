@@ -437,8 +437,10 @@ class _Assembly:
         while current is not None:
             if call := joined.get(current):
                 same = not tool.name or call.name == tool.name
-                ids = {s.call_id for s in call.spans if s.call_id}
-                return call if same and (not tool.call_id or not ids or tool.call_id in ids) else None
+                if same and tool.call_id:  # the spans of one call have one id, or none; they may be very many
+                    known = next((s.call_id for s in call.spans if s.call_id), "")
+                    same = known in ("", tool.call_id)
+                return call if same else None
             if self.by_id[current].kind in (SpanKind.AGENT, SpanKind.LLM):
                 return None
             current = self.parents.get(current)

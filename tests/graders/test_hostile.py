@@ -6,7 +6,9 @@ import time
 import pytest
 
 from graders import grader_types, load_graders
+from graders.assembler import assemble
 from graders.testing import conversation, grade
+from store.types import Span, SpanKind
 
 _RANDOM = random.Random(1)
 _NUMBERS = " ".join(str(_RANDOM.randrange(10**6)) for _ in range(100_000))
@@ -41,3 +43,23 @@ def test_no_answer_keeps_the_graders_busy(name: str) -> None:
     grades = [found for grader in graders for found in grade(grader, item)]
     assert time.process_time() - started < 6
     assert "error" not in {found.outcome.value for found in grades}
+
+
+def test_very_many_spans_inside_one_tool_are_assembled_in_linear_time() -> None:
+    spans = [
+        Span(
+            trace_id="5" * 32,
+            span_id=f"{number:016x}",
+            parent_span_id=f"{1:016x}" if number > 1 else "",
+            name="execute_tool t",
+            kind=SpanKind.TOOL,
+            start_ns=number,
+            end_ns=number + 1,
+            tool_name="t",
+            attributes={"gen_ai.tool.call.result": "r"},
+        )
+        for number in range(1, 20_001)
+    ]
+    started = time.process_time()
+    assert len(assemble(spans, [], None, 1).tool_calls) == 1
+    assert time.process_time() - started < 3
