@@ -118,6 +118,19 @@ class Collector:
         """The books; see `collector.ledger`."""
         return self._ledger.snapshot(self._log.used_bytes if self._log else 0)
 
+    def wait_until_loaded(self, seconds: float) -> bool:
+        """Block until everything received by now is in the store, or set aside; False if `seconds` did not suffice.
+
+        What arrives meanwhile is not waited for. Call it from another thread than the event loop's.
+        """
+        deadline = time.monotonic() + seconds
+        wanted = {signal: c.received + c.recovered for signal, c in self.stats().signals.items()}
+        while any(c.stored + c.rejected + c.quarantined < wanted[s] for s, c in self.stats().signals.items()):
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
     def _patience(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
 

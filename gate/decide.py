@@ -307,7 +307,7 @@ def _one_arm(
     ]
     counts = {
         "candidate_without_verdict": sum(column.values[i] < 0.0 for i in indices),
-        "not_seen": len(pairs.selected) - len(indices),
+        "not_applicable": len(pairs.selected) - len(indices),
     }
     n = len(values)
     result = replace(result, n=n, clusters=n, counts={k: v for k, v in counts.items() if v}, level=1.0 - 2.0 * alpha)
@@ -338,7 +338,7 @@ def _zero_tolerance(
     clean = sum(not column.failed[i] and column.values[i] >= 1.0 for i in selected)
     hidden = sum(not column.failed[i] and (0.0 <= column.values[i] < 1.0 or column.values[i] in lost) for i in selected)
     n = len(events) + clean + hidden
-    counts = {"candidate_without_verdict": hidden, "not_seen": len(selected) - n}
+    counts = {"candidate_without_verdict": hidden, "not_applicable": len(selected) - n}
     result = replace(result, n=n, clusters=n, counts={k: v for k, v in counts.items() if v}, level=1.0 - 2.0 * alpha)
     if n == hidden:
         reason = f"{criterion.grader} judged no case of the candidate"
@@ -533,7 +533,9 @@ def _health_of_arms(policy: GatePolicy, evidence: Evidence) -> list[HealthNote]:
 
 
 def _health_of_graders(policy: GatePolicy, evidence: Evidence) -> list[HealthNote]:
+    """What is wrong with an advisory's grades is said; only what decides can break a decision."""
     notes: list[HealthNote] = []
+    decides = {c.grader for c in policy.blockers} | {b.metric for b in policy.budgets if b.enforce}
     seen: set[str] = set()
     for grader, measure in sorted(evidence.candidate.columns):
         if measure == "amount" or grader in seen:
@@ -545,7 +547,7 @@ def _health_of_graders(policy: GatePolicy, evidence: Evidence) -> list[HealthNot
                 message = (
                     f"{grader}: graded with different {what}s ({_few(sorted(left | right))}); grade both arms again"
                 )
-                notes.append(HealthNote("mixture", True, message))
+                notes.append(HealthNote("mixture", grader in decides, message))
         pinned = policy.pins.graders.get(grader)
         if pinned is not None and cand.versions | base.versions not in (frozenset(), frozenset({pinned})):
             found = _few(sorted(cand.versions | base.versions))
@@ -553,16 +555,20 @@ def _health_of_graders(policy: GatePolicy, evidence: Evidence) -> list[HealthNot
         for name, column in (("baseline", base), ("candidate", cand)):
             if column.ungraded:
                 message = f"{name}: {column.ungraded} runs not graded by {grader}; let the grader finish, or enable it"
-                notes.append(HealthNote("ungraded", True, message))
+                notes.append(HealthNote("ungraded", grader in decides, message))
             if column.stale:
                 message = f"{name}: {column.stale} verdicts of {grader} were made against other versions of the cases"
                 notes.append(
-                    HealthNote("case_version", True, message + "; let the runs name this suite, and grade again")
+                    HealthNote(
+                        "case_version", grader in decides, message + "; let the runs name this suite, and grade again"
+                    )
                 )
             if column.errors:
                 share = column.errors / column.verdicts
                 message = f"{name}: {grader} broke on {column.errors} of {column.verdicts} runs"
-                notes.append(HealthNote("grader_errors", share > policy.design.max_grader_errors, message))
+                notes.append(
+                    HealthNote("grader_errors", grader in decides and share > policy.design.max_grader_errors, message)
+                )
     return notes
 
 

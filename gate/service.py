@@ -91,14 +91,18 @@ class GateService:
         policies: Mapping[str, GatePolicy] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         settle_seconds: float = 60.0,
+        wait_until_loaded: Callable[[float], object] = lambda _: None,
     ) -> None:
-        """`settle_seconds`: how long an evaluation waits for grades under way. Raises `ConfigError` for a bad policy."""
+        """`settle_seconds`: how long an evaluation waits for runs that were received but not stored or graded yet;
+        `wait_until_loaded` blocks, at most so long, until what was received by now is stored. Raises `ConfigError` for a bad
+        policy."""
         self._store = store
         self._graders = frozenset(known_graders)
         self._policies = dict(policies or {})
         self._clock = clock
         self._lock = threading.Lock()
         self._settle_seconds = settle_seconds
+        self._wait_until_loaded = wait_until_loaded
         for name, policy in self._policies.items():
             validate(policy, self._graders, name)
 
@@ -163,8 +167,9 @@ class GateService:
         return self._keep(decision, plan, decision_id)
 
     def _settle(self, plan: Plan) -> None:
-        """Give the graders time to finish both arms; what is not graded by then, the decision says."""
+        """Give what was just received time to be stored and graded; what is not by then, the decision says."""
         deadline = time.monotonic() + self._settle_seconds
+        self._wait_until_loaded(self._settle_seconds)
         while any(
             evidence.pending(self._store, plan.suite, arm) for arm in (plan.request.baseline, plan.request.candidate)
         ):

@@ -35,8 +35,22 @@ if TYPE_CHECKING:
 USAGE, INFRASTRUCTURE = 2, 4
 _T = TypeVar("_T")
 
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
+
+def reader_left() -> NoReturn:
+    """Leave as a shell expects after a closed pipe, without writing to it once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(141)
+
+
+class Output(Console):
+    """A console whose closed pipe is no verdict: rich would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        reader_left()
+
+
+out = Output(soft_wrap=True)
+err = Output(stderr=True, soft_wrap=True)
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -74,6 +88,10 @@ def open_store(config: Config) -> Store:
     dsn = Dsn.parse(config.dsn)
     if running and running.clickhouse:
         return connect(f"clickhouse://{running.clickhouse}/{dsn.database}", create=False)
+    if dsn.embedded and not Path(dsn.path).is_dir():
+        raise ValueError(
+            f"there is no database at {dsn.path}; is it served elsewhere? name it with --config or --store"
+        )
     return connect(dsn)
 
 
@@ -212,11 +230,14 @@ def sql(query: str, as_json: bool, as_csv: bool, dsn: str | None, config_path: P
     if as_json or as_csv:
         sys.stdout.buffer.write(raw)
         return
-    table = Table(*(escape(_printable(name)) for name in columns), show_edge=False)
+    table = Table(show_edge=False)
+    for name in columns:
+        table.add_column(escape(_printable(name)), overflow="fold")
     for row in rows:
         # What telemetry says is shown as text: no markup, no control characters.
         table.add_row(*(Text(_printable(value)) for value in row))
-    out.print(table)
+    # On a terminal long values fold; into a file or a pipe they stay whole.
+    (out if out.is_terminal else Output(width=100_000)).print(table)
     err.print(f"{len(rows)} rows" if len(rows) != 1 else "1 row", highlight=False)
 
 
@@ -317,7 +338,7 @@ def decide(
         url = server or running_gate(config)
         if url is not None:
             return ask_gate(url, suite_file.read_bytes(), request)
-        with connect(config.dsn) as store:
+        with open_store(config) as store:
             store.apply_schema(config.retention_days)
             service = GateService(store, grader_types())
             service.keep_suite(suite)
@@ -351,5 +372,21 @@ def demo(keep: bool) -> None:
 
 
 def main() -> None:
-    """The console script."""
-    cli()
+    """The console script. No accident may look like a verdict: 1 means blocked and nothing else."""
+    try:
+        # Not `cli()`, which answers a closed pipe and an interruption with 1.
+        with cli.make_context("tracegrade", sys.argv[1:]) as context:
+            cli.invoke(context)
+        sys.stdout.flush()
+    except click.exceptions.Exit as leaving:
+        sys.exit(leaving.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(USAGE)
+    except BrokenPipeError:
+        reader_left()
+    except Exception:
+        err.print_exception()
+        sys.exit(INFRASTRUCTURE)

@@ -30,7 +30,7 @@ from graders.worker import Worker
 from store import Retryable, StoreError
 from store.client import Dsn, Signal, Store, connect
 from tracegrade.config import Config, Grading, is_loopback
-from tracegrade.running import Addresses, announced
+from tracegrade.running import Addresses, announced, find
 
 DRAIN_SECONDS = 20.0
 RECONNECT_SECONDS = 2.0
@@ -83,6 +83,10 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stopping.set)
     config.data_dir.mkdir(parents=True, exist_ok=True)
+    if (other := find(config.data_dir)) is not None:
+        raise StoreError(
+            f"{config.data_dir} is served already: gate at http://{other.gate}; stop that, or set `data_dir`"
+        )
     async with AsyncExitStack() as stack:
         sink = _Sink()
         stack.callback(sink.close)
@@ -100,7 +104,7 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
             late = True
         else:
             late = False
-        gate = GateService(sink.store, grader_types(), policies)
+        gate = GateService(sink.store, grader_types(), policies, wait_until_loaded=collector.wait_until_loaded)
         gate_port = await _serve_gate(config, gate, stack)
         gate_grpc_port = await _serve_gate_grpc(config, gate, stack)
         clickhouse = _serve_clickhouse(config, stack)
@@ -155,7 +159,7 @@ async def _serve_gate(config: Config, gate: GateService, stack: AsyncExitStack) 
         )
     except OSError as error:
         raise StoreError(
-            f"cannot listen on `gate.host` {host}, `gate.port` {config.gate.port}: {error.strerror}"
+            f"cannot listen on `gate.host` {host}, `gate.port` {config.gate.port}: {error.strerror}; free it or choose another"
         ) from error
     app = create_app(gate, local_only=is_loopback(host))
     server = _Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False))
@@ -202,7 +206,7 @@ def _serve_clickhouse(config: Config, stack: AsyncExitStack) -> str:
         engine = EngineServer(dsn.path, database=dsn.database, host=host, port=port).start()
     except OSError as error:
         raise StoreError(
-            f"cannot listen on `clickhouse.host` {host}, `clickhouse.port` {port}: {error.strerror}"
+            f"cannot listen on `clickhouse.host` {host}, `clickhouse.port` {port}: {error.strerror}; free it or choose another"
         ) from error
     stack.push_async_callback(asyncio.to_thread, engine.stop)
     return f"{host}:{engine.port}"

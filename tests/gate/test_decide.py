@@ -563,3 +563,12 @@ def test_a_large_comparison_is_quick(lab) -> None:
     assert time.perf_counter() - start < 2.0
     assert len(decision.changes[0].failures) == 200
     assert decision.changes[0].new_failures == 1000
+
+
+def test_an_advisory_never_breaks_a_decision(lab) -> None:
+    made = lab(
+        ["p"] * 120, ["p"] * 120, advisories=[{"id": "style", "grader": "style/polite", "mode": "deterioration"}]
+    )
+    decision = decide(made.policy, made.evidence, "2026-11-21")
+    assert decision.decision == "promote"
+    assert any("style/polite" in note.message and not note.broken for note in decision.health)

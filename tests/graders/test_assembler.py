@@ -226,7 +226,10 @@ def test_a_server_whose_clock_is_behind_does_not_move_the_call_before_its_approv
         tool("send", {"n": 1}, "sent", span_id="3" * 16, parent="2" * 16, start=10, end=12),
     )
     (call,) = item.tool_calls
-    assert (call.start_ns, call.end_ns) == (item.spans[0].start_ns + 30 * STEP_NS, item.spans[0].start_ns + 50 * STEP_NS)
+    assert (call.start_ns, call.end_ns) == (
+        item.spans[0].start_ns + 30 * STEP_NS,
+        item.spans[0].start_ns + 50 * STEP_NS,
+    )
 
 
 def test_a_tool_inside_a_tool_that_is_an_agent_is_another_call() -> None:

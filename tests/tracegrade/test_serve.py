@@ -198,10 +198,48 @@ def test_a_decision_without_a_server_grades_first(start: Start, tracegrade: Cli)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_a_decision_waits_for_what_was_just_acknowledged(start: Start, tracegrade: Cli) -> None:
+    server = start(collector={"grpc_port": 0, "http_port": 0, "segment_age_seconds": 2.0})
+    (server.data_dir / "suite.yaml").write_text(SUITE)
+    (server.data_dir / "policy.yaml").write_text(POLICY)
+    for version in ("1.0", "1.1"):
+        run_agent(HttpExporter(f"http://{server.addresses.otlp_http}/v1/traces"), version, range(CASES))
+    done = decide(tracegrade, server, "version=1.1")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_reader_that_leaves_is_no_verdict(server: Any) -> None:
+    command = [
+        *(sys.executable, "-m", "tracegrade", "decide", "--json", "--config", str(server.config_file)),
+        *("--suite", str(server.data_dir / "suite.yaml"), "--policy", str(server.data_dir / "policy.yaml")),
+        *("--baseline", "version=1.0", "--candidate", "version=1.1"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.wait(60) == 141
+
+
+def test_a_pipe_gets_whole_values(server: Any, tracegrade: Cli) -> None:
+    done = tracegrade(
+        "sql", "--config", server.config_file, "SELECT repeat('x', 500) AS long, repeat('y', 500) AS longer"
+    )
+    assert "x" * 500 in done.stdout
+    assert "y" * 500 in done.stdout
+
+
+def test_reading_makes_no_database(tracegrade: Cli, tmp_path: Any) -> None:
+    config = tmp_path / "tracegrade.yaml"
+    config.write_text(f"data_dir: {tmp_path / 'elsewhere'}\n")
+    done = tracegrade("sql", "--config", config, "SELECT 1")
+    assert (done.returncode, "there is no database" in done.stderr) == (2, True)
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_second_server_on_the_same_data_is_refused(server: Any, tracegrade: Cli) -> None:
     done = tracegrade("serve", "--config", server.config_file)
     assert done.returncode == 4
-    assert "error:" in done.stderr
+    assert f"served already: gate at http://{server.addresses.gate}" in done.stderr
 
 
 def test_a_stopped_server_has_stored_all_it_acknowledged(start: Start) -> None:
