@@ -487,7 +487,10 @@ def _health_of_arms(policy: GatePolicy, evidence: Evidence) -> list[HealthNote]:
         notes.append(HealthNote("arms", True, message))
     for name, arm in arms:
         if not arm.runs:
-            message = f"no run of suite {evidence.suite_name} by the {name} ({arm.label}); check the name, or run it"
+            message = (
+                f"no run of suite {evidence.suite_name} by the {name} ({arm.label}); run it, or check the name and "
+                "that its spans carry tracegrade.suite and tracegrade.case.id"
+            )
             notes.append(HealthNote("no_runs", True, message))
         if arm.reopened and not any(column.ungraded for column in arm.columns.values()):
             message = f"{name}: {arm.reopened} runs got something new since they were graded"
@@ -544,9 +547,7 @@ def _health_of_graders(policy: GatePolicy, evidence: Evidence) -> list[HealthNot
         base, cand = evidence.baseline.columns[grader, measure], evidence.candidate.columns[grader, measure]
         for what, left, right in (("version", base.versions, cand.versions), ("config", base.configs, cand.configs)):
             if len(left | right) > 1:
-                message = (
-                    f"{grader}: graded with different {what}s ({_few(sorted(left | right))}); grade both arms again"
-                )
+                message = f"{grader}: graded with different {what}s ({_few(sorted(left | right))}); run both arms again"
                 notes.append(HealthNote("mixture", grader in decides, message))
         pinned = policy.pins.graders.get(grader)
         if pinned is not None and cand.versions | base.versions not in (frozenset(), frozenset({pinned})):
@@ -554,13 +555,16 @@ def _health_of_graders(policy: GatePolicy, evidence: Evidence) -> list[HealthNot
             notes.append(HealthNote("pins", True, f"{grader}: pinned to version {pinned}, graded with {found}"))
         for name, column in (("baseline", base), ("candidate", cand)):
             if column.ungraded:
-                message = f"{name}: {column.ungraded} runs not graded by {grader}; let the grader finish, or enable it"
+                why = "it is newer than the runs, or still at work: run both arms again"
+                message = f"{name}: {column.ungraded} runs not graded by {grader}; {why}"
                 notes.append(HealthNote("ungraded", grader in decides, message))
             if column.stale:
                 message = f"{name}: {column.stale} verdicts of {grader} were made against other versions of the cases"
                 notes.append(
                     HealthNote(
-                        "case_version", grader in decides, message + "; let the runs name this suite, and grade again"
+                        "case_version",
+                        grader in decides,
+                        message + "; let the runs name this suite in tracegrade.suite, and run them again",
                     )
                 )
             if column.errors:
