@@ -53,8 +53,7 @@ _TEXTS = """
     '')) AS text"""
 
 # Every table in the chain remembers the insert ids it has seen lately, so that a retried insert adds nothing. A part of one
-# segment is one file, not a hundred (each column of a wide part, and each half of a map, is a file): that halves the CPU an
-# insert takes. Merged parts grow wide.
+# segment is one file: in a wide part each column, and each half of a map, is a file of its own. Merged parts grow wide.
 _TABLE_SETTINGS = "non_replicated_deduplication_window = 10000, min_bytes_for_wide_part = 134217728"
 
 _ARM = (
