@@ -1,0 +1,202 @@
+"""Records dialect fixtures again: `python tests/dialects/record.py <fixture> [scenario ...]`.
+
+A script `record/<fixture>.py` or `.mjs` says in its first lines (PEP 723; `//` instead of `#` in JavaScript) which packages it needs,
+pinned, and under `[tool.dialect]` its dialect and its scenarios. For each scenario it is run with the scenario's name as its argument
+beside a fresh sink and a fresh provider, in an environment of its own that is kept for the next time. The bodies and the package
+versions are written here; `deviations` and `invisible` in about.yaml are a person's, from reading the bodies, and are kept.
+
+Stack traces on spans name files, so scripts run from a neutral directory ($DIALECTS_HOME, /opt/dialects) under a neutral interpreter
+($DIALECTS_PYTHON, /usr/bin/python3), and a recording that still names this machine is refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+import provider  # noqa: E402
+import sink  # noqa: E402
+
+HOME = Path(os.environ.get("DIALECTS_HOME", "/opt/dialects"))
+PYTHON = os.environ.get("DIALECTS_PYTHON", "/usr/bin/python3")
+METADATA = re.compile(r"^(?:#|//) /// script\n(?P<toml>(?:(?:#|//)[^\n]*\n)+?)(?:#|//) ///$", re.M)
+PATIENCE_S = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One recording script and what it says about itself."""
+
+    path: Path
+    dependencies: tuple[str, ...]
+    dialect: str
+    scenarios: tuple[str, ...]
+    made: str
+    environment: dict[str, str]
+
+    @classmethod
+    def find(cls, fixture: str) -> Script:
+        """The script of a fixture."""
+        found = [path for suffix in (".py", ".mjs") if (path := HERE / "record" / f"{fixture}{suffix}").exists()]
+        if not found:
+            known = ", ".join(
+                sorted({path.stem for path in (HERE / "record").iterdir() if path.suffix in (".py", ".mjs")})
+            )
+            raise SystemExit(f"no script record/{fixture}.py or .mjs; there are: {known}")
+        block = METADATA.search(found[0].read_text())
+        if not block:
+            raise SystemExit(f"{found[0].name} has no `/// script` block")
+        said = tomllib.loads(
+            "".join(line.lstrip("#/").removeprefix(" ") for line in block["toml"].splitlines(keepends=True))
+        )
+        dialect: dict[str, Any] = said["tool"]["dialect"]
+        return cls(
+            path=found[0],
+            dependencies=tuple(said.get("dependencies", ())),
+            dialect=dialect["name"],
+            scenarios=tuple(dialect["scenarios"]),
+            made=dialect.get("made", "captured"),
+            environment=dialect.get("environment", {}),
+        )
+
+    @property
+    def packages(self) -> dict[str, str]:
+        """Name and version of what is pinned."""
+        return {
+            name: version
+            for name, _, version in (re.split(r"(==|(?<=.)@)", pin, maxsplit=1) for pin in self.dependencies)
+        }
+
+    def command(self) -> list[str]:
+        """How to run it, in its environment, which is made where it does not exist."""
+        key = hashlib.sha256("\n".join((PYTHON, *self.dependencies)).encode()).hexdigest()[:8]
+        home = HOME / f"{self.path.stem}-{key}"
+        done = home / ".done"
+        python = self.path.suffix == ".py"
+        if not done.exists():
+            shutil.rmtree(home, ignore_errors=True)
+            home.mkdir(parents=True)
+            if python:
+                subprocess.run([PYTHON, "-m", "venv", "--without-pip", home], check=True)
+                pip = [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "install", "-q"]
+                subprocess.run([*pip, *self.dependencies], check=True)
+            else:
+                (home / "package.json").write_text('{"private": true, "type": "module"}\n')
+                install = ["npm", "install", "--silent", "--no-audit", "--no-fund", "--save-exact"]
+                subprocess.run([*install, *self.dependencies], check=True, cwd=home)
+            done.touch()
+        app = home / f"support_agent{self.path.suffix}"
+        shutil.copyfile(self.path, app)
+        shutil.copyfile(HERE / "scripted.py", home / "scripted.py")
+        # No `-P`-less run: the script's own directory must not shadow a package of the same name.
+        return [str(home / "bin" / "python"), "-P", str(app)] if python else ["node", str(app)]
+
+
+def _run(script: Script, scenario: str, out: Path) -> None:
+    command = script.command()
+    turns = provider.SCENARIOS.get(scenario, provider.SCENARIOS["tools"])
+    with sink.listen(out) as ports, provider.serve(turns) as address:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(HOME / "home"),
+            "PYTHONPATH": str(Path(command[-1]).parent),
+            "DIALECT_PROVIDER": address,
+            "DIALECT_SINK_HTTP": ports.http,
+            "DIALECT_SINK_GRPC": ports.grpc,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": ports.http,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+            "OTEL_SERVICE_NAME": "support-agent",
+            "OTEL_METRICS_EXPORTER": "none",
+            "OPENAI_API_KEY": "unused",
+            "ANTHROPIC_API_KEY": "unused",
+            "GEMINI_API_KEY": "unused",
+            **script.environment,
+        }
+        (HOME / "home").mkdir(exist_ok=True)
+        subprocess.run(
+            [*command, scenario], check=True, env=environment, cwd=Path(command[-1]).parent, timeout=PATIENCE_S
+        )
+
+
+def _refuse_what_names_this_machine(out: Path) -> None:
+    """Recordings are published: nothing in them may name who made them, or where."""
+    names = {
+        str(Path.home()),
+        str(HERE.parents[1]),
+        socket.gethostname(),
+        f"/{getpass.getuser()}/",
+        sys.base_prefix,
+        "/tmp/",
+    }
+    for path in sorted(out.iterdir()):
+        body = path.read_bytes()
+        if path.suffix == ".gz":
+            body = gzip.decompress(body)
+        for name in sorted(names):
+            if name.encode() in body:
+                at = body.index(name.encode())
+                raise SystemExit(f"{path} names this machine: {body[max(0, at - 80) : at + 120]!r}")
+
+
+def _about(script: Script, out: Path) -> None:
+    path = out / "about.yaml"
+    kept = yaml.safe_load(path.read_text()) if path.exists() else {}
+    about = {
+        "dialect": script.dialect,
+        "made": script.made,
+        "packages": script.packages,
+        "deviations": kept.get("deviations", []),
+        "invisible": kept.get("invisible", []),
+        **{
+            key: value
+            for key, value in kept.items()
+            if key not in ("dialect", "made", "packages", "deviations", "invisible")
+        },
+    }
+    path.write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=120))
+
+
+def main() -> None:
+    """Record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("fixture", help="the name of a script in record/, without its suffix")
+    parser.add_argument("scenario", nargs="*", help="default: all that the script has")
+    chosen = parser.parse_args()
+    script = Script.find(chosen.fixture)
+    if unknown := set(chosen.scenario) - set(script.scenarios):
+        raise SystemExit(
+            f"{chosen.fixture} has no scenario {', '.join(sorted(unknown))}; it has {', '.join(script.scenarios)}"
+        )
+    for scenario in chosen.scenario or script.scenarios:
+        out = HERE / "fixtures" / chosen.fixture / scenario
+        for old in (*out.glob("[0-9][0-9][0-9].*"), *out.glob("requests.json")):
+            old.unlink()
+        _run(script, scenario, out)
+        if not (out / "requests.json").exists():
+            raise SystemExit(f"{chosen.fixture} {scenario}: nothing was exported")
+        _refuse_what_names_this_machine(out)
+        _about(script, out)
+        print(
+            f"{out.relative_to(HERE)}: {sum(path.stat().st_size for path in out.glob('[0-9]*'))} bytes in {len(list(out.glob('[0-9]*')))} bodies"
+        )
+
+
+if __name__ == "__main__":
+    main()
