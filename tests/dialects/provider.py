@@ -1,9 +1,10 @@
 """A model provider that says what it was told to: the four wire formats frameworks speak, streamed or not, over HTTP.
 
-`python provider.py --turns TURNS.json` (or `--scenario tools`) prints its address as JSON and serves until interrupted. A turn is
-`{"text": …, "calls": [{"id", "name", "arguments"}], "tokens": [in, out]}`. Which turn is said follows from how many the request already
-contains, so a repeated or resumed request gets the same answer. A request that offers none of the tools the turn calls (a title, a
-summary on the side) gets a short text. `PUT /turns` replaces the turns: for frameworks that need other tools. Standard library only.
+`python provider.py --turns TURNS.json` (or `--scenario tools`) prints its address as JSON and serves until interrupted. A
+turn is `{"text": …, "calls": [{"id", "name", "arguments"}], "tokens": [in, out]}`. Which turn is said follows from how many
+the request already contains, so a repeated or resumed request gets the same answer. A request that offers none of the tools
+the turn calls (a title, a summary on the side) gets a short text. `PUT /turns` replaces the turns: for frameworks that need
+other tools. Standard library only.
 
 OpenAI: /v1/chat/completions, /v1/responses · Anthropic: /v1/messages · Gemini: /v1beta/models/<model>:[stream]generateContent
 """

@@ -1,12 +1,13 @@
 """Records dialect fixtures again: `python tests/dialects/record.py <fixture> [scenario ...]`.
 
-A script `record/<fixture>.py` or `.mjs` says in its first lines (PEP 723; `//` instead of `#` in JavaScript) which packages it needs,
-pinned, and under `[tool.dialect]` its dialect and its scenarios. For each scenario it is run with the scenario's name as its argument
-beside a fresh sink and a fresh provider, in an environment of its own that is kept for the next time. The bodies and the package
+A script `record/<fixture>.py` or `.mjs` says in its first lines (PEP 723; `//` instead of `#` in JavaScript) which packages
+it needs, pinned, and under `[tool.dialect]` its dialect, its scenarios and its environment variables (a table under a
+scenario's name is for that scenario only). For each scenario it is run with the scenario's name as its argument beside a
+fresh sink and a fresh provider, in an environment of its own that is kept for the next time. The bodies and the package
 versions are written here; `deviations` and `invisible` in about.yaml are a person's, from reading the bodies, and are kept.
 
-Stack traces on spans name files, so scripts run from a neutral directory ($DIALECTS_HOME, /opt/dialects) under a neutral interpreter
-($DIALECTS_PYTHON, /usr/bin/python3), and a recording that still names this machine is refused.
+Stack traces on spans name files, so scripts run from a neutral directory ($DIALECTS_HOME, /opt/dialects) under a neutral
+interpreter ($DIALECTS_PYTHON, /usr/bin/python3), and a recording that still names this machine is refused.
 """
 
 from __future__ import annotations
@@ -26,14 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import provider
+import sink
 import yaml
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
-
-import provider  # noqa: E402
-import sink  # noqa: E402
-
 HOME = Path(os.environ.get("DIALECTS_HOME", "/opt/dialects"))
 PYTHON = os.environ.get("DIALECTS_PYTHON", "/usr/bin/python3")
 METADATA = re.compile(r"^(?:#|//) /// script\n(?P<toml>(?:(?:#|//)[^\n]*\n)+?)(?:#|//) ///$", re.M)
@@ -49,7 +47,7 @@ class Script:
     dialect: str
     scenarios: tuple[str, ...]
     made: str
-    environment: dict[str, str]
+    environment: dict[str, str | dict[str, str]]
 
     @classmethod
     def find(cls, fixture: str) -> Script:
@@ -84,6 +82,12 @@ class Script:
             for name, _, version in (re.split(r"(==|(?<=.)@)", pin, maxsplit=1) for pin in self.dependencies)
         }
 
+    def variables(self, scenario: str) -> dict[str, str]:
+        """The environment of one scenario: what holds for all of them, and its own."""
+        own = self.environment.get(scenario, {})
+        common = {key: value for key, value in self.environment.items() if isinstance(value, str)}
+        return common | (own if isinstance(own, dict) else {})
+
     def command(self) -> list[str]:
         """How to run it, in its environment, which is made where it does not exist."""
         key = hashlib.sha256("\n".join((PYTHON, *self.dependencies)).encode()).hexdigest()[:8]
@@ -104,9 +108,9 @@ class Script:
             done.touch()
         app = home / f"support_agent{self.path.suffix}"
         shutil.copyfile(self.path, app)
-        shutil.copyfile(HERE / "scripted.py", home / "scripted.py")
-        # No `-P`-less run: the script's own directory must not shadow a package of the same name.
-        return [str(home / "bin" / "python"), "-P", str(app)] if python else ["node", str(app)]
+        shared = HERE / f"scripted{self.path.suffix}"
+        shutil.copyfile(shared, home / shared.name)
+        return [str(home / "bin" / "python"), str(app)] if python else ["node", str(app)]
 
 
 def _run(script: Script, scenario: str, out: Path) -> None:
@@ -116,7 +120,6 @@ def _run(script: Script, scenario: str, out: Path) -> None:
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(HOME / "home"),
-            "PYTHONPATH": str(Path(command[-1]).parent),
             "DIALECT_PROVIDER": address,
             "DIALECT_SINK_HTTP": ports.http,
             "DIALECT_SINK_GRPC": ports.grpc,
@@ -127,7 +130,7 @@ def _run(script: Script, scenario: str, out: Path) -> None:
             "OPENAI_API_KEY": "unused",
             "ANTHROPIC_API_KEY": "unused",
             "GEMINI_API_KEY": "unused",
-            **script.environment,
+            **script.variables(scenario),
         }
         (HOME / "home").mkdir(exist_ok=True)
         subprocess.run(
@@ -193,9 +196,8 @@ def main() -> None:
             raise SystemExit(f"{chosen.fixture} {scenario}: nothing was exported")
         _refuse_what_names_this_machine(out)
         _about(script, out)
-        print(
-            f"{out.relative_to(HERE)}: {sum(path.stat().st_size for path in out.glob('[0-9]*'))} bytes in {len(list(out.glob('[0-9]*')))} bodies"
-        )
+        bodies = [path.stat().st_size for path in out.glob("[0-9]*")]
+        print(f"{out.relative_to(HERE)}: {sum(bodies)} bytes in {len(bodies)} bodies")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""What every recording script plays: the scenario's truth as Python, and where to send it. The
-standard library only, but where a function says otherwise.
+"""What every recording script plays: the scenario's truth as Python, and where to send it.
 
-`record.py` puts this module beside the script it runs and sets the environment. The tools behave as `scenarios.yaml` says: in `tools`
-and `content_off` the refund fails, elsewhere it succeeds.
+`record.py` puts this module beside the script it runs and sets the environment. The tools behave as `scenarios.yaml` says: in
+`tools` and `content_off` the refund fails, elsewhere it succeeds. Standard library only, but where a function says otherwise.
 """
 
 from __future__ import annotations
@@ -10,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -72,17 +73,25 @@ def play(turns: list[dict[str, Any]]) -> None:
     urlopen(Request(f"{PROVIDER}/turns", json.dumps(turns).encode(), method="PUT")).read()
 
 
-def tracing() -> Any:
-    """OpenTelemetry's own SDK and OTLP/HTTP exporter, batched, installed globally; flushed when the script ends."""
+@contextmanager
+def tracing(exporter: Any = None, root: bool = True) -> Iterator[Any]:
+    """OpenTelemetry's own SDK, batching to OTLP/HTTP, installed globally and flushed when the block is left.
+
+    With `root` the block is one span of the application's own, as a web framework would make it: what only instruments a client
+    has nothing to hold its spans together.
+    """
     from opentelemetry import trace
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     tracer_provider = TracerProvider()
-    tracer_provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    tracer_provider.add_span_processor(BatchSpanProcessor(exporter or OTLPSpanExporter()))
     trace.set_tracer_provider(tracer_provider)
-    return tracer_provider
+    span = trace.get_tracer("support-agent").start_as_current_span("POST /support") if root else nullcontext()
+    with span:
+        yield tracer_provider
+    tracer_provider.shutdown()
 
 
 def chat_loop(client: Any, **options: Any) -> None:

@@ -1,9 +1,9 @@
 """Records what an OTLP exporter sends, byte for byte.
 
-`python sink.py --out DIR` listens on loopback for OTLP/HTTP (any content type and encoding) and OTLP/gRPC, prints the two addresses
-as JSON and serves until interrupted. Each body becomes `DIR/NNN.<traces|logs>.<pb|json>[.gz]`; `DIR/requests.json` keeps the headers
-that say how to read it. Metrics are accepted and dropped: an exporter must not be told to retry them. What the bytes mean is left to
-the tests.
+`python sink.py --out DIR` listens on loopback for OTLP/HTTP (any content type and encoding) and OTLP/gRPC, prints the two
+addresses as JSON and serves until interrupted. Each body becomes `DIR/NNN.<traces|logs>.<pb|json>[.gz]`; `DIR/requests.json`
+keeps the headers that say how to read it. Metrics are accepted and dropped: an exporter must not be told to retry them. What
+the bytes mean is left to the tests.
 """
 
 from __future__ import annotations
