@@ -7,9 +7,13 @@ A retryable failure delays and never loses: exponential back-off with jitter, an
 segment, so that one segment that cannot be loaded does not hold up the rest.
 
 A permanent failure means something in the segment is poison. The segment is halved until the poison stands alone; that
-record goes to quarantine with the store's reason, everything else is stored. Halves are loaded under ids of their own
-(`<segment>:<first>-<last>`, `<segment>:<n>`), so the store would no longer recognise the whole: before a half is loaded, the
-refusal of the whole is written to the segment's `.split` journal and synced, and whoever finds the journal starts from there.
+record goes to quarantine with the store's reason, everything else is stored. Running out of memory is poison too once it
+has happened often enough: `_TRIES` times for the segment and for a record alone, once for a half.
+
+Halves are loaded under ids of their own (`<segment>:<first>-<last>`, `<segment>:<n>`), so the store would no longer
+recognise the whole: before a half is loaded, the refusal of the whole is written to the segment's `.split` journal and
+synced, and whoever finds the journal starts from there. Where other segments wait, a split gives way to them every
+`_SLICE_SECONDS`; what it stored is in the journal too, and not sent again.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ import random
 import threading
 import time
 import zlib
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -28,10 +34,13 @@ from typing import Final, Protocol
 from collector.ledger import Ledger
 from collector.otlp import Signal
 from collector.segments import Entry, Segment, SegmentLog, read_index, sync_directory
-from store import Permanent, Retryable
+from store import OutOfMemory, Permanent, Retryable
 
 _FIRST_DELAY_SECONDS: Final = 0.1
 _LAST_DELAY_SECONDS: Final = 5.0
+_TRIES: Final = 5
+"""How often the store may run out of memory over the same bytes before they are taken for poison."""
+_SLICE_SECONDS: Final = 1.0
 
 _log = logging.getLogger(__name__)
 
@@ -42,9 +51,13 @@ class Sink(Protocol):
     def load(self, signal: Signal, segment_id: str, path: Path, /) -> None:
         """Store the run of length-delimited requests in `path`; a second call with the same id stores nothing more.
 
-        Raises `store.Permanent` if these bytes can never be stored, in which case none of them were; anything else it
-        raises is taken as retryable.
+        Raises `store.Permanent` if these bytes can never be stored and `store.OutOfMemory` if they are too much, in both
+        cases with none of them stored; anything else it raises is taken as retryable.
         """
+
+
+class _GiveWay(Exception):
+    """A split is not done, and others wait."""
 
 
 class Loader:
@@ -58,6 +71,8 @@ class Loader:
         self._wake = sealed
         self._stop = threading.Event()
         self._drained = threading.Condition()
+        self._exhausted: Counter[str] = Counter()
+        """How often the store ran out of memory, by insert id."""
         self._thread = threading.Thread(target=self._run, name="collector-load", daemon=True)
 
     def start(self) -> None:
@@ -89,6 +104,8 @@ class Loader:
             turn %= len(sealed)
             try:
                 self._load(sealed[turn])
+            except _GiveWay:
+                turn += 1
             except Exception as error:
                 # Whatever the sink raises, the segment is still on disk and acknowledged: keep trying, and say why.
                 failures += 1
@@ -108,69 +125,83 @@ class Loader:
 
     def _load(self, segment: Segment) -> None:
         if not segment.split.exists():
-            try:
-                self._sink.load(segment.signal, segment.id, segment.path)
-            except Permanent as error:
-                _log.warning("the store refuses segment %s, looking for the records at fault: %s", segment.id, error)
-                _append_journal(segment.split, 0, len(read_index(segment.index)[0]), str(error))
-            else:
+            reason = self._refusal(segment, segment.id, segment.path, _TRIES)
+            if reason is None:
                 if self._log.delete(segment):
                     self._ledger.stored(segment.signal, segment.count)
                 return
-        stored, quarantined = self._load_parts(segment)
+            _log.warning("the store refuses segment %s, looking for the records at fault: %s", segment.id, reason)
+            _append_journal(segment.split, 0, len(read_index(segment.index)[0]), reason)
+        quarantined = self._load_parts(segment)
         # The books move only now: a crash before this leaves the whole segment to the next start.
         if self._log.delete(segment):
-            self._ledger.stored(segment.signal, stored)
+            self._ledger.stored(segment.signal, segment.count - quarantined)
             self._ledger.quarantined(segment.signal, quarantined)
 
-    def _load_parts(self, segment: Segment) -> tuple[int, int]:
-        """Store everything but the poison; how many spans or records were stored, and how many set aside."""
+    def _load_parts(self, segment: Segment) -> int:
+        """Store everything but the poison; how many spans or records were set aside. Raises `_GiveWay`."""
         entries, _ = read_index(segment.index)
         data = segment.path.read_bytes()
-        refused = _read_journal(segment.split)
-        stored = quarantined = 0
+        verdicts = _read_journal(segment.split)
+        slice_ends = time.monotonic() + _SLICE_SECONDS
+        quarantined = 0
         pending = [(0, len(entries))]
         while pending:
             first, end = pending.pop()
-            sound: list[Entry] = []
-            damaged: list[int] = []
-            for number, entry in enumerate(entries[first:end], first):
-                if zlib.crc32(data[entry.offset : entry.end]) == entry.crc:
-                    sound.append(entry)
-                else:
-                    damaged.append(number)
-            if (first, end) not in refused:
-                name = f"{first}" if end - first == 1 else f"{first}-{end - 1}"
-                reason = self._refusal(segment, name, [data[entry.offset : entry.end] for entry in sound])
-                if reason is None:
-                    stored += sum(entry.count for entry in sound)
-                    for number in damaged:
-                        self._set_aside(segment, data, entries[number], number, "the checksum does not match")
-                        quarantined += entries[number].count
-                    continue
-                _append_journal(segment.split, first, end, reason)
-                refused[first, end] = reason
-            if end - first > 1:
+            alone = end - first == 1
+            if (first, end) not in verdicts:
+                if self._stop.is_set() or (time.monotonic() > slice_ends and len(self._log.sealed()) > 1):
+                    raise _GiveWay
+                sound: list[Entry] = []
+                damaged: list[int] = []
+                for number, entry in enumerate(entries[first:end], first):
+                    if zlib.crc32(data[entry.offset : entry.end]) == entry.crc:
+                        sound.append(entry)
+                    else:
+                        damaged.append(number)
+                name = f"{segment.id}:{first}" if alone else f"{segment.id}:{first}-{end - 1}"
+                refusal = self._refusal_of_part(segment, name, [data[entry.offset : entry.end] for entry in sound])
+                _append_journal(segment.split, first, end, refusal, damaged)
+                verdicts[first, end] = refusal, damaged
+            reason, left_out = verdicts[first, end]
+            if reason is None:
+                for number in left_out:
+                    self._set_aside(segment, data, entries[number], number, "the checksum does not match")
+                    quarantined += entries[number].count
+            elif alone:
+                self._set_aside(segment, data, entries[first], first, reason)
+                quarantined += entries[first].count
+            else:
                 middle = (first + end) // 2
                 pending += [(middle, end), (first, middle)]
-            else:
-                self._set_aside(segment, data, entries[first], first, refused[first, end])
-                quarantined += entries[first].count
-        return stored, quarantined
+        return quarantined
 
-    def _refusal(self, segment: Segment, name: str, records: list[bytes]) -> str | None:
-        """Load some records of a segment under their own id; why the store will not have them, or None if it has."""
+    def _refusal_of_part(self, segment: Segment, name: str, records: list[bytes]) -> str | None:
         if not records:
             return None
         part = segment.path.with_suffix(".part.tmp")
         part.write_bytes(b"".join(records))
         try:
-            self._sink.load(segment.signal, f"{segment.id}:{name}", part)
-        except Permanent as error:
-            return str(error)
+            return self._refusal(segment, name, part, _TRIES if len(records) == 1 else 1)
         finally:
             part.unlink()
-        return None
+
+    def _refusal(self, segment: Segment, name: str, path: Path, tries: int) -> str | None:
+        """Load a file under the id `name`; why the store will not have it, or None if it has."""
+        try:
+            self._sink.load(segment.signal, name, path)
+        except Permanent as error:
+            reason = str(error)
+        except OutOfMemory as error:
+            self._exhausted[name] += 1
+            if self._exhausted[name] < tries:
+                raise
+            reason = str(error)
+        else:
+            self._exhausted.pop(name, None)
+            return None
+        self._exhausted.pop(name, None)
+        return reason
 
     def _set_aside(self, segment: Segment, data: bytes, entry: Entry, number: int, reason: str) -> None:
         _log.warning("record %d of segment %s goes to quarantine: %s", number, segment.id, reason)
@@ -178,19 +209,22 @@ class Loader:
         self._log.quarantine(segment.id, segment.signal, str(number), record, count=entry.count, reason=reason)
 
 
-def _read_journal(path: Path) -> dict[tuple[int, int], str]:
-    """Ranges of records the store has refused, with its reasons. A line cut short by a crash counts for nothing."""
-    refused: dict[tuple[int, int], str] = {}
+def _read_journal(path: Path) -> dict[tuple[int, int], tuple[str | None, list[int]]]:
+    """What the store said to ranges of records: why it refused, or None and the damaged ones it was not sent.
+
+    A line cut short by a crash counts for nothing.
+    """
+    verdicts: dict[tuple[int, int], tuple[str | None, list[int]]] = {}
     for line in path.read_bytes().splitlines():
         with suppress(ValueError):
-            first, end, reason = json.loads(line)
-            refused[first, end] = reason
-    return refused
+            first, end, reason, left_out = json.loads(line)
+            verdicts[first, end] = reason, left_out
+    return verdicts
 
 
-def _append_journal(path: Path, first: int, end: int, reason: str) -> None:
+def _append_journal(path: Path, first: int, end: int, reason: str | None, left_out: Sequence[int] = ()) -> None:
     with path.open("ab") as file:
-        file.write(b"\n" + json.dumps([first, end, reason]).encode())
+        file.write(b"\n" + json.dumps([first, end, reason, left_out]).encode())
         file.flush()
         os.fsync(file.fileno())
     sync_directory(path.parent)

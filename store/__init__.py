@@ -1,6 +1,6 @@
 """What a trace, a grade, a case and a decision are, and where they live."""
 
-from store.errors import Permanent, Retryable, StoreError
+from store.errors import OutOfMemory, Permanent, Retryable, StoreError
 from store.types import (
     Approval,
     Case,
@@ -35,6 +35,7 @@ __all__ = [
     "Grade",
     "LogEvent",
     "Message",
+    "OutOfMemory",
     "Outcome",
     "Permanent",
     "Retryable",

@@ -27,7 +27,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
 from store import schema
 from store.cases import case_document, read_case
-from store.errors import Permanent, Retryable
+from store.errors import OutOfMemory, Permanent, Retryable
 from store.types import Case, Grade, LogEvent, Span, SpanEvent, SpanKind, ToolCall
 
 Signal = Literal["traces", "logs"]
@@ -42,6 +42,10 @@ _FRONT = {
 # TOO_LARGE_STRING_SIZE, DECIMAL_OVERFLOW, UNKNOWN_PROTOBUF_FORMAT, PROTOBUF_BAD_CAST, PROTOBUF_FIELD_NOT_REPEATED,
 # VALUE_IS_OUT_OF_RANGE.
 _PERMANENT = frozenset({26, 27, 32, 33, 38, 41, 53, 69, 72, 117, 131, 407, 434, 436, 437, 444, 530, 321})
+
+# CANNOT_ALLOCATE_MEMORY, MEMORY_LIMIT_EXCEEDED. An insert commits in every table at its very end: wherever the limit struck,
+# nothing was stored (tried at every limit from 4 MiB up to enough, one month's spans and 36 months').
+_MEMORY = frozenset({173, 241})
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +384,8 @@ def _guard(call: Callable[[], _T]) -> _T:
         raise Permanent(str(error)) from error
     except ClickHouseError as error:
         code = getattr(error, "code", None)
-        raise (Permanent if code in _PERMANENT else Retryable)(str(error)) from error
+        kind = Permanent if code in _PERMANENT else OutOfMemory if code in _MEMORY else Retryable
+        raise kind(str(error)) from error
     except OSError as error:
         raise Retryable(str(error)) from error
 

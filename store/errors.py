@@ -2,6 +2,7 @@
 
     StoreError
     ├── Retryable   the same call may succeed later: engine down, timeout, disk full
+    │   └── OutOfMemory   or in smaller pieces
     └── Permanent   the same input will always fail: malformed data, unknown column
 
 Callers decide by class alone; everything not known to be permanent is retryable.
@@ -14,6 +15,10 @@ class StoreError(Exception):
 
 class Retryable(StoreError):
     """The same call may succeed later."""
+
+
+class OutOfMemory(Retryable):
+    """The engine had too little memory for it; less at a time, or the same later, may do. Nothing of it was stored."""
 
 
 class Permanent(StoreError):
