@@ -19,7 +19,8 @@ from collector import loader as loader_module
 from collector.ledger import Ledger
 from collector.loader import Loader
 from collector.segments import Record, SegmentLog
-from store import Permanent, Retryable
+from store import OutOfMemory, Permanent, Retryable
+from store.client import Dsn, connect
 
 
 @pytest.fixture(autouse=True)
@@ -158,6 +159,85 @@ def test_poison_is_set_aside_and_the_rest_is_stored(
         assert not list(directory.glob("*.traces.*"))
         files = [path for path in directory.rglob("*") if path.is_file()]
         assert books.log.used_bytes <= sum(path.stat().st_size for path in files)
+
+
+def test_a_store_short_of_memory_gets_less_at_a_time_until_the_one_request_that_is_too_much_is_set_aside(
+    tmp_path: Path, make_sink: Any
+) -> None:
+    """Records of a byte each but one of 50, into a store with room for 20."""
+
+    def refuse(segment_id: str, records: list[bytes]) -> None:
+        if sum(map(len, records)) > 20:
+            raise OutOfMemory("would use 21")
+
+    sink = make_sink()
+    sink.refuse = refuse
+    with opened(tmp_path) as books:
+        books.add(*[b"%c" % number for number in range(65, 95)], b"x" * 50, b"y")
+        books.load_all(sink)
+        assert sorted(sink.records()) == [*(b"%c" % number for number in range(65, 95)), b"y"]
+        assert (books.counts.stored, books.counts.quarantined, books.counts.buffered) == (31, 50, 0)
+        assert len(set(sink.calls)) < 16, "halves, not one by one"
+        [note] = [json.loads(path.read_text()) for path in tmp_path.glob("quarantine/*.json")]
+        assert note["reason"] == "would use 21"
+
+
+def test_a_store_short_of_memory_for_a_moment_splits_nothing(tmp_path: Path, sink: Any) -> None:
+    failures = iter([OutOfMemory("busy")] * (loader_module._TRIES - 1))
+
+    def refuse(segment_id: str, records: list[bytes]) -> None:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+
+    sink.refuse = refuse
+    with opened(tmp_path) as books:
+        books.add(b"one", b"two")
+        [segment] = books.log.sealed()
+        books.load_all(sink)
+        assert set(sink.calls) == {segment.id}
+        assert books.counts.stored == 6
+
+
+def test_a_request_too_large_for_the_engines_memory_is_set_aside_and_blocks_nothing(
+    tmp_path: Path, engine_path: Path, trace_request: Any
+) -> None:
+    """The real engine with 24 MiB for an insert: a request of many wide spans needs more, its neighbours do not."""
+    with connect(Dsn(embedded=True, path=str(engine_path), database="memory")) as store:
+        store.apply_schema()
+
+        class Small:
+            def load(self, signal: Any, segment_id: str, path: Path, /) -> None:
+                store._client().set_client_setting("max_memory_usage", 24 << 20)
+                store.load(signal, segment_id, path)
+
+        with opened(tmp_path) as books:
+            books.add(trace_request("a"), trace_request(*["huge"] * 400, padding=40_000), trace_request("b"))
+            books.add(trace_request("c"))
+            books.load_all(Small(), patience=30)
+            assert books.counts.buffered == 0
+            [note] = [json.loads(path.read_text()) for path in tmp_path.glob("quarantine/*.json")]
+        assert "MEMORY_LIMIT_EXCEEDED" in note["reason"]
+        assert note["part"] == "1"
+        names = store.query("SELECT SpanName FROM otel_traces ORDER BY SpanName")
+        assert [row["SpanName"] for row in names] == ["a", "b", "c"]
+
+
+def test_a_segment_full_of_poison_lets_the_others_pass(
+    tmp_path: Path, make_sink: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_module, "_SLICE_SECONDS", 0.0)
+    sink = make_sink()
+    sink.refuse = refuse_poison
+    with opened(tmp_path) as books:
+        books.add(*[b"poison %d" % number for number in range(16)])
+        poisoned = books.log.sealed()[0].id
+        for number in range(3):
+            books.add(b"sound %d" % number)
+        books.load_all(sink)
+        assert books.counts.buffered == 0
+        last_poison = max(at for at, call in enumerate(sink.calls) if call.startswith(poisoned))
+        assert all(sink.calls.index(name) < last_poison for name in sink.loaded)
+        assert len(sink.calls) == len(set(sink.calls)), "what was answered is not asked again"
 
 
 class Killed(BaseException):
