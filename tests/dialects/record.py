@@ -108,8 +108,8 @@ class Script:
             done.touch()
         app = home / f"support_agent{self.path.suffix}"
         shutil.copyfile(self.path, app)
-        shared = HERE / f"scripted{self.path.suffix}"
-        shutil.copyfile(shared, home / shared.name)
+        for shared in HERE.glob(f"scripted*{self.path.suffix}"):
+            shutil.copyfile(shared, home / shared.name)
         return [str(home / "bin" / "python"), str(app)] if python else ["node", str(app)]
 
 
