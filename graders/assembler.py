@@ -27,7 +27,7 @@ from typing import Any
 
 from graders import content
 from graders.content import History, Reader, Request, Turn, Value
-from store.dialects import mapping
+from store.dialects import capabilities
 from store.types import (
     Approval,
     Case,
@@ -218,7 +218,7 @@ class _Assembly:
             answer_state=self._answer_state(answer),
             completeness=self._completeness(),
             dialects=dialects,
-            capabilities=_capabilities(dialects),
+            capabilities=_capabilities(self.spans),
             case=case,
             generation=generation,
         )
@@ -852,12 +852,12 @@ def _time(text: str | None) -> int | None:
         return None
 
 
-def _capabilities(dialects: Iterable[str]) -> dict[str, str]:
-    """The most that any dialect of the trace can show."""
-    rank: dict[str, Any] = {"no": 0, "opt_in": 1, "yes": 2}
+def _capabilities(spans: Iterable[Span]) -> dict[str, str]:
+    """The most that any sender of the trace can show."""
+    rank = {"no": 0, "opt_in": 1, "yes": 2}
     merged: dict[str, str] = {}
-    for dialect in dialects:
-        for key, value in mapping().capabilities.get(dialect, {}).items():
-            if rank.get(value, 0) >= rank.get(merged.get(key, "no"), 0):
-                merged[key] = value
+    for dialect, scope in dict.fromkeys((s.dialect, s.scope) for s in spans if s.dialect):
+        for fact, shown in capabilities(dialect, scope).items():
+            if rank[shown] >= rank[merged.get(fact, "no")]:
+                merged[fact] = shown
     return merged

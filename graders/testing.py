@@ -20,7 +20,7 @@ import orjson
 
 from graders.assembler import assemble
 from graders.base import Grader, run_graders
-from store.dialects import DialectRule, mapping
+from store.dialects import ANSI, DialectMapping, Recognition, mapping
 from store.types import Case, Grade, LogEvent, Outcome, Span, SpanEvent, SpanKind, Trace
 
 TRACE_ID = "0" * 31 + "1"
@@ -206,35 +206,51 @@ def check_grader(grader: Grader, *traces: Trace) -> None:
 def scalars(name: str, attributes: Mapping[str, str], scope: str = "") -> dict[str, Any]:
     """Kind, dialect and scalars of a span, as the dialect mapping says (the store computes the same in SQL)."""
     rules = mapping()
-    kind = next(
-        (rule.values[v] for rule in rules.kinds if (v := attributes.get(rule.attribute, "")) in rule.values), None
-    ) or next((rule.kind for rule in rules.names if _pattern(rule.pattern).search(name)), SpanKind.OTHER)
-    found: dict[str, Any] = {"kind": kind, "dialect": _dialect(rules.dialects, attributes, scope)}
+    dialect = _dialect(rules.recognise, name, attributes, scope)
+    if not dialect:
+        return {"kind": SpanKind.OTHER, "dialect": ""}
+    kind = _kind(rules, name, attributes, dialect)
+    found: dict[str, Any] = {"kind": kind, "dialect": dialect}
     for field, rule in rules.fields.items():
         if rule.kinds and kind not in rule.kinds:
             continue
-        key = next((k for k in rule.keys if attributes.get(k, "") not in ("", *rule.discard)), None)
+        keys = (*rule.keys, *rule.last.get(kind, ()))
+        key = next((k for k in keys if attributes.get(k, "") not in ("", *rule.discard)), None)
         if key is not None:
-            value: Any = attributes[key]
+            value: Any = _pattern(ANSI).sub("", attributes[key]) if key in rule.plain else attributes[key]
             if field in ("input_tokens", "output_tokens"):
                 value = int(float(value))
             elif field == "ttft_ms":
                 value = float(value) * rule.to_ms[key]
             found[field] = value
-        elif rule.from_name and (match := _pattern(rule.from_name).search(name)):
+            continue
+        match = next((m for pattern in rule.from_name if (m := _pattern(pattern).search(name))), None)
+        if match:
             found[field] = match[1]
     return found
 
 
-def _dialect(rules: Sequence[DialectRule], attributes: Mapping[str, str], scope: str) -> str:
+def _dialect(rules: Sequence[Recognition], name: str, attributes: Mapping[str, str], scope: str) -> str:
     for rule in rules:
         if (
             any(a in attributes for a in rule.attributes)
-            or any(key.startswith(rule.prefixes) for key in attributes)
-            or (rule.scopes and scope.startswith(rule.scopes))
+            or any(key.startswith(rule.prefixes) for key in attributes if rule.prefixes)
+            or scope.startswith(rule.scopes or ("\0",))
+            or name.startswith(rule.names or ("\0",))
+            or any(attributes.get(key, "") in values for key, values in rule.values.items())
         ):
-            return rule.name
+            return rule.dialect
     return ""
+
+
+def _kind(rules: DialectMapping, name: str, attributes: Mapping[str, str], dialect: str) -> SpanKind:
+    for rule in rules.kinds:
+        if (value := attributes.get(rule.attribute, "")) in rule.values:
+            return rule.values[value]
+    for named in rules.names:
+        if (not named.dialects or dialect in named.dialects) and _pattern(named.pattern).search(name):
+            return named.kind
+    return SpanKind.OTHER
 
 
 @cache

@@ -1,33 +1,73 @@
 """The dialect mapping, `dialects.yaml`, and the SQL made from it.
 
-Promises: the expressions `column_sql` returns compute a span's kind, dialect and scalars inside ClickHouse from the columns
-of `otel_traces`, exactly as the file says. Messages, unwrapping and joining are the assembler's (`graders.assembler`), which
-reads the `content` and `capabilities` sections of the same file.
+Promises: the expressions `column_sql` returns compute a span's dialect, kind and scalars inside ClickHouse from the columns
+of `otel_traces`, exactly as the file says. A span that no rule recognises has no dialect, kind `other` and no scalars.
+Messages, unwrapping and joining are left to `graders`, which read the rest of the same file.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Literal
+from typing import Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from store.types import SpanKind
+
+Fact = Literal[
+    "arguments",
+    "result",
+    "error",
+    "executed",
+    "call_id",
+    "model",
+    "tokens",
+    "system",
+    "user",
+    "answer",
+    "catalogue",
+    "documents",
+    "document_ids",
+    "document_scores",
+    "agent",
+    "conversation",
+    "pending",
+    "denied",
+    "edited",
+    "approved",
+    "decider",
+]
+FACTS: tuple[Fact, ...] = get_args(Fact)
+"""What telemetry may or may not show of a conversation: the columns of the capability table."""
+
+_SCALARS = Literal[
+    "tool_name",
+    "tool_call_id",
+    "agent",
+    "model",
+    "conversation_id",
+    "input_tokens",
+    "output_tokens",
+    "ttft_ms",
+]
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DialectRule(_Part):
+class Recognition(_Part):
     """How to recognise a dialect; any match is enough."""
 
-    name: str
+    dialect: str
     attributes: tuple[str, ...] = ()
     prefixes: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    values: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 class KindRule(_Part):
@@ -42,6 +82,8 @@ class NameRule(_Part):
 
     pattern: str
     kind: SpanKind
+    dialects: tuple[str, ...] = ()
+    """When not empty, only spans of these dialects."""
 
 
 class FieldRule(_Part):
@@ -51,39 +93,105 @@ class FieldRule(_Part):
     discard: tuple[str, ...] = ()
     kinds: tuple[SpanKind, ...] = ()
     """When not empty, only spans of these kinds have the field."""
-    from_name: str = ""
-    """RE2 pattern whose first group is taken from the span name when no attribute has a value."""
+    last: dict[SpanKind, tuple[str, ...]] = Field(default_factory=dict)
+    """Keys that count for spans of one kind, after all others."""
+    from_name: tuple[str, ...] = ()
+    """RE2 patterns whose group is taken from the span name when no attribute has a value."""
     to_ms: dict[str, float] = Field(default_factory=dict)
+    plain: tuple[str, ...] = ()
+    """Keys whose values are freed of terminal colours."""
 
 
-class Mapping(_Part):
+class FinishReasons(_Part):
+    """Where a model says why it stopped, and what its words mean."""
+
+    keys: tuple[str, ...]
+    values: dict[str, tuple[str, ...]]
+
+
+class Shown(_Part):
+    """What telemetry shows, shows only with content capture turned on, and hides."""
+
+    title: str
+    shows: tuple[Fact, ...] = ()
+    opt_in: tuple[Fact, ...] = ()
+    hides: tuple[Fact, ...] = ()
+
+    def capabilities(self) -> dict[str, str]:
+        """Fact to `yes`, `opt_in` or `no`."""
+        return {
+            **dict.fromkeys(self.shows, "yes"),
+            **dict.fromkeys(self.opt_in, "opt_in"),
+            **dict.fromkeys(self.hides, "no"),
+        }
+
+    @model_validator(mode="after")
+    def _once(self) -> Shown:
+        named = [*self.shows, *self.opt_in, *self.hides]
+        twice = sorted({fact for fact in named if named.count(fact) > 1})
+        if twice:
+            raise ValueError(f"{self.title}: {', '.join(twice)} in more than one of shows, opt_in and hides")
+        return self
+
+
+class Variant(Shown):
+    """A sender of a dialect that shows more or less than the dialect can; names only where it differs."""
+
+    scopes: tuple[str, ...]
+
+
+class Dialect(Shown):
+    """A dialect, and what its telemetry can show."""
+
+    variants: tuple[Variant, ...] = ()
+
+    @model_validator(mode="after")
+    def _all(self) -> Dialect:
+        missing = [fact for fact in FACTS if fact not in self.capabilities()]
+        if missing:
+            raise ValueError(f"{self.title}: {', '.join(missing)} in none of shows, opt_in and hides")
+        return self
+
+    def variant(self, scope: str) -> Variant | None:
+        """The sender with this instrumentation scope."""
+        return next((v for v in self.variants if scope.startswith(v.scopes)), None)
+
+
+class DialectMapping(_Part):
     """The whole file."""
 
     version: str
-    dialects: tuple[DialectRule, ...]
+    recognise: tuple[Recognition, ...]
     kinds: tuple[KindRule, ...]
     names: tuple[NameRule, ...]
-    fields: dict[
-        Literal[
-            "tool_name",
-            "tool_call_id",
-            "agent",
-            "model",
-            "conversation_id",
-            "input_tokens",
-            "output_tokens",
-            "ttft_ms",
-        ],
-        FieldRule,
-    ]
+    fields: dict[_SCALARS, FieldRule]
     content: dict[str, tuple[str, ...]]
-    capabilities: dict[str, dict[str, Literal["yes", "no", "opt_in"]]]
+    finish_reasons: FinishReasons
+    dialects: dict[str, Dialect]
+
+    @model_validator(mode="after")
+    def _known(self) -> DialectMapping:
+        used = {rule.dialect for rule in self.recognise} | {name for rule in self.names for name in rule.dialects}
+        if used != set(self.dialects):
+            wrong = ", ".join(sorted(used ^ set(self.dialects)))
+            raise ValueError(f"dialects that are recognised and dialects that are described differ in: {wrong}")
+        return self
 
 
 @cache
-def mapping() -> Mapping:
+def mapping() -> DialectMapping:
     """The mapping this version of tracegrade ships."""
-    return Mapping.model_validate(yaml.safe_load(files("store").joinpath("dialects.yaml").read_text("utf-8")))
+    return DialectMapping.model_validate(yaml.safe_load(files("store").joinpath("dialects.yaml").read_text("utf-8")))
+
+
+@cache
+def capabilities(dialect: str, scope: str) -> Mapping[str, str]:
+    """What spans of a dialect from one instrumentation scope can show: fact to `yes`, `opt_in` or `no`."""
+    found = mapping().dialects.get(dialect)
+    if found is None:
+        return {}
+    variant = found.variant(scope)
+    return {**found.capabilities(), **(variant.capabilities() if variant else {})}
 
 
 def quote(text: str) -> str:
@@ -91,60 +199,82 @@ def quote(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-def _array(texts: tuple[str, ...]) -> str:
+def _array(texts: Iterable[str]) -> str:
     return "[" + ", ".join(quote(t) for t in texts) + "]"
 
 
-def _dialect(rules: tuple[DialectRule, ...]) -> str:
+def _value(key: str) -> str:
+    return f"SpanAttributes[{quote(key)}]"
+
+
+def _dialect(rules: tuple[Recognition, ...]) -> str:
     branches = []
     for rule in rules:
         tests = [f"mapContains(SpanAttributes, {quote(key)})" for key in rule.attributes]
-        tests += [f"arrayExists(k -> startsWith(k, {quote(p)}), mapKeys(SpanAttributes))" for p in rule.prefixes]
+        for prefix in rule.prefixes:
+            pattern = prefix.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%") + "%"
+            tests.append(f"mapContainsKeyLike(SpanAttributes, {quote(pattern)})")
         tests += [f"startsWith(ScopeName, {quote(scope)})" for scope in rule.scopes]
-        branches += [" OR ".join(tests), quote(rule.name)]
+        tests += [f"startsWith(SpanName, {quote(name)})" for name in rule.names]
+        tests += [f"has({_array(values)}, {_value(key)})" for key, values in rule.values.items()]
+        branches += [" OR ".join(tests), quote(rule.dialect)]
     return f"multiIf({', '.join(branches)}, '')"
 
 
 def _kind(rules: tuple[KindRule, ...], names: tuple[NameRule, ...]) -> str:
-    branches: list[str] = []
+    branches = ["Dialect = ''", quote(SpanKind.OTHER)]
     for rule in rules:
-        value = f"SpanAttributes[{quote(rule.attribute)}]"
-        branches += [
-            f"has({_array(tuple(rule.values))}, {value})",
-            f"transform({value}, {_array(tuple(rule.values))}, {_array(tuple(rule.values.values()))}, '')",
-        ]
+        known = f"transform({_value(rule.attribute)}, {_array(rule.values)}, {_array(rule.values.values())}, '')"
+        branches += [f"notEmpty({known})", known]
     for name in names:
-        branches += [f"match(SpanName, {quote(name.pattern)})", quote(name.kind)]
+        test = f"match(SpanName, {quote(name.pattern)})"
+        if name.dialects:
+            test = f"has({_array(name.dialects)}, Dialect) AND {test}"
+        branches += [test, quote(name.kind)]
     return f"multiIf({', '.join(branches)}, {quote(SpanKind.OTHER)})"
 
 
 def _text(rule: FieldRule) -> str:
-    branches: list[str] = []
+    branches = ["Dialect = ''" + (f" OR NOT has({_array(rule.kinds)}, Kind)" if rule.kinds else ""), "''"]
+
+    def source(key: str, condition: str = "") -> None:
+        value = _value(key)
+        if key in rule.plain:
+            value = f"replaceRegexpAll({value}, {quote(ANSI)}, '')"
+        test = f"NOT has({_array(('', *rule.discard))}, {value})" if rule.discard else f"notEmpty({value})"
+        branches.extend((condition + test, value))
+
     for key in rule.keys:
-        value = f"SpanAttributes[{quote(key)}]"
-        branches += [f"NOT has({_array(('', *rule.discard))}, {value})", value]
-    last = f"extract(SpanName, {quote(rule.from_name)})" if rule.from_name else "''"
-    found = f"multiIf({', '.join(branches)}, {last})"
-    return f"if(has({_array(rule.kinds)}, Kind), {found}, '')" if rule.kinds else found
+        source(key)
+    for kind, keys in rule.last.items():
+        for key in keys:
+            source(key, f"Kind = {quote(kind)} AND ")
+    for pattern in rule.from_name:
+        branches.extend((f"match(SpanName, {quote(pattern)})", f"extract(SpanName, {quote(pattern)})"))
+    return f"multiIf({', '.join(branches)}, '')"
+
+
+ANSI = r"\x1b\[[0-9;]*[A-Za-z]"
+"""Terminal colours, as an RE2 and Python pattern."""
 
 
 def _count(rule: FieldRule) -> str:
-    found = _text(rule)
-    return f"accurateCastOrNull(toFloat64OrNull({found}), 'UInt64')"
+    return f"accurateCastOrNull(toFloat64OrNull({_text(rule)}), 'UInt64')"
 
 
 def _milliseconds(rule: FieldRule) -> str:
-    scaled = [f"toFloat64OrNull(SpanAttributes[{quote(key)}]) * {rule.to_ms[key]:g}" for key in rule.keys]
+    scaled = []
+    for factor in sorted(set(rule.to_ms.values()), reverse=True):
+        same = rule.model_copy(update={"keys": tuple(key for key in rule.keys if rule.to_ms[key] == factor)})
+        scaled.append(f"toFloat64OrNull({_text(same)}) * {factor:g}")
     return f"coalesce({', '.join(scaled)})"
 
 
 def column_sql() -> dict[str, str]:
-    """Column of `agent_spans` → expression over the columns of `otel_traces` (and over `Kind`, which comes first)."""
+    """Column of `agent_spans` → expression over the columns of `otel_traces`, over `Dialect` and over `Kind`."""
     m = mapping()
     f = m.fields
     return {
-        "Kind": _kind(m.kinds, m.names),
-        "Dialect": _dialect(m.dialects),
         "MappingVersion": quote(m.version),
         "ToolName": _text(f["tool_name"]),
         "ToolCallId": _text(f["tool_call_id"]),
@@ -155,3 +285,13 @@ def column_sql() -> dict[str, str]:
         "OutputTokens": _count(f["output_tokens"]),
         "TtftMs": _milliseconds(f["ttft_ms"]),
     }
+
+
+def source_sql(table: str) -> str:
+    """The rows of a table like `otel_traces` with their `Dialect` and `Kind`.
+
+    One inside the other, because the engine computes an alias that is used twice in one SELECT twice.
+    """
+    m = mapping()
+    recognised = f"SELECT *, {_dialect(m.recognise)} AS Dialect FROM {table}"
+    return f"(SELECT *, {_kind(m.kinds, m.names)} AS Kind FROM ({recognised}))"

@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
-from store.dialects import column_sql, mapping, quote
+from store.dialects import column_sql, mapping, quote, source_sql
 
 _SCALARS = "string_value String, bool_value Bool, int_value Int64, double_value Float64, bytes_value String"
 _SCALAR_KINDS = (
@@ -83,6 +83,7 @@ def _macros(retention_days: int) -> dict[str, Callable[[str], str]]:
         ),
         "time": lambda nanos: f"fromUnixTimestamp64Nano(toInt64(least({nanos}, 9223372036854775807)))",
         "agent_columns": lambda _: ",\n    ".join(f"{sql} AS {name}" for name, sql in column_sql().items()),
+        "recognised": source_sql,
         "attribute": lambda key: (
             f"if(SpanAttributes[{quote(key)}] != '', SpanAttributes[{quote(key)}], ResourceAttributes[{quote(key)}])"
         ),

@@ -115,7 +115,7 @@ class Boundary(Grader, name="approval/boundary", version="1"):
             return confirmed
         if accepted.explicit is None:
             return _Finding("no_approval_evidence", "no standing approval")
-        if accepted.explicit.absence == "breach" or trace.approvals or trace.capabilities.get("decider") == "yes":
+        if accepted.explicit.absence == "breach" or trace.approvals or trace.capabilities.get("approved") == "yes":
             return _Finding("no_approval_evidence", "no decision is recorded for it")
         return _Finding("not_observable", "this telemetry does not record decisions")
 

@@ -48,7 +48,7 @@ SETTINGS ttl_only_drop_parts = 1, ${table_settings};
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS agent_spans_mv TO agent_spans AS
 SELECT
-    TraceId, Timestamp, SpanId, ParentSpanId, SpanName,
+    TraceId, Timestamp, SpanId, ParentSpanId, SpanName, Kind, Dialect,
     ${agent_columns},
     ServiceName AS Service,
     ResourceAttributes['service.version'] AS ServiceVersion,
@@ -63,7 +63,7 @@ SELECT
     if(Dialect != '' AND Kind = 'agent' OR ParentSpanId = '', ResourceAttributes, map()) AS ResourceAttributes,
     Events.Timestamp, Events.Name, Events.Attributes,
     DroppedAttributes
-FROM otel_traces;
+FROM ${recognised:otel_traces};
 
 CREATE TABLE IF NOT EXISTS traces
 (
