@@ -33,6 +33,7 @@ from typing import Final, Protocol
 
 from collector.ledger import Ledger
 from collector.otlp import Signal
+from collector.quarantine import Quarantine, UnknownPiece
 from collector.segments import Entry, Segment, SegmentLog, read_index, sync_directory
 from store import OutOfMemory, Permanent, Retryable
 
@@ -41,6 +42,8 @@ _LAST_DELAY_SECONDS: Final = 5.0
 _TRIES: Final = 5
 """How often the store may run out of memory over the same bytes before they are taken for poison."""
 _SLICE_SECONDS: Final = 1.0
+_ASKED_SECONDS: Final = 0.5
+"""How often the loader looks whether somebody asks for a piece of the quarantine to be loaded again."""
 
 _log = logging.getLogger(__name__)
 
@@ -71,6 +74,8 @@ class Loader:
         self._wake = sealed
         self._stop = threading.Event()
         self._drained = threading.Condition()
+        self._quarantine = Quarantine(log.directory)
+        self._looked = 0.0
         self._exhausted: Counter[str] = Counter()
         """How often the store ran out of memory, by insert id."""
         self._thread = threading.Thread(target=self._run, name="collector-load", daemon=True)
@@ -96,9 +101,10 @@ class Loader:
         turn = 0
         failures = 0
         while not self._stop.is_set():
+            self._retry_what_is_asked()
             sealed = self._log.sealed()
             if not sealed:
-                self._wake.wait()
+                self._wake.wait(_ASKED_SECONDS)
                 self._wake.clear()
                 continue
             turn %= len(sealed)
@@ -122,6 +128,29 @@ class Loader:
                 self._ledger.last_load_error = ""
                 with self._drained:
                     self._drained.notify_all()
+
+    def _retry_what_is_asked(self) -> None:
+        """Load again what `tracegrade quarantine retry` asks for. It comes back into the books as recovered."""
+        if time.monotonic() - self._looked < _ASKED_SECONDS:
+            return
+        self._looked = time.monotonic()
+        try:
+            for name in self._quarantine.asked():
+                try:
+                    piece = self._quarantine.piece(name)
+                    retried = self._quarantine.retry(piece, self._sink, tries=_TRIES)
+                except UnknownPiece:
+                    self._quarantine.answered(name)
+                    continue
+                self._ledger.recovered(piece.signal, retried.count)
+                if retried.refusal is None:
+                    self._ledger.stored(piece.signal, retried.count)
+                else:
+                    self._ledger.quarantined(piece.signal, retried.count)
+                    _log.warning("the store refuses %s of the quarantine again: %s", name, retried.refusal)
+        except Exception as error:  # the mark stays; the next look tries again
+            self._ledger.load_retries += 1
+            self._ledger.last_load_error = f"{type(error).__name__}: {error}"
 
     def _load(self, segment: Segment) -> None:
         if not segment.split.exists():

@@ -16,6 +16,7 @@ On disk, under the buffer directory
     <id>.<signal>.index                where its records are
     <id>.<signal>.split                written by the loader once the store has refused the segment as a whole
     quarantine/<id>-<n>.<signal>.pb    a record (or damaged bytes) set aside; beside it a .json with the reason
+    retry/<id>-<n>                     somebody asks for it to be loaded again; see `collector.quarantine`
 
     segment   ┌ varint length ┬ request ┐ ┌ varint length ┬ request ┐ …      ClickHouse's `Protobuf` format
     index     ┌ offset u64 ┬ end u64 ┬ items u32 ┬ crc32 of offset..end u32 ┬ crc32 of this entry u32 ┐ …   28 bytes
@@ -72,6 +73,10 @@ _RECORDS_PER_WRITEV: Final = 256
 
 class BufferUnusable(StoreError):
     """The buffer directory cannot be used; nothing can start."""
+
+
+class BufferInUse(BufferUnusable):
+    """Another process has the directory."""
 
 
 class BufferFull(Retryable):
@@ -245,7 +250,7 @@ class SegmentLog:
         self._quarantined = 0
         self._recounted = 0.0
         self._closed = False
-        self._lock = _take(directory)
+        self._lock = take(directory)
         try:
             self.quarantine_directory.mkdir(exist_ok=True)
             self._recover()
@@ -370,8 +375,8 @@ class SegmentLog:
         }
         note = json.dumps(facts, indent=1).encode()
         grown = 0 if path.exists() else len(data) + len(note)
-        _write_file(path, data)
-        _write_file(path.with_suffix(".json"), note)
+        write_file(path, data)
+        write_file(path.with_suffix(".json"), note)
         with self._shared:
             self._quarantined += grown
             self._used += grown
@@ -381,7 +386,10 @@ class SegmentLog:
     def _recount_quarantine(self) -> None:
         """People clear the quarantine while we run."""
         self._recounted = time.monotonic()
-        now = sum(path.stat().st_size for path in self.quarantine_directory.iterdir())
+        now = 0
+        for path in self.quarantine_directory.iterdir():
+            with suppress(FileNotFoundError):  # cleared this very moment
+                now += path.stat().st_size
         self._used += now - self._quarantined
         self._quarantined = now
 
@@ -433,6 +441,9 @@ class SegmentLog:
             path.unlink()
         for path in self.quarantine_directory.glob("*.tmp"):
             path.unlink()
+        for path in self.quarantine_directory.glob("*.json"):
+            if not path.with_suffix(".pb").exists():
+                path.unlink()
         for path in sorted([*self.directory.glob("*.open"), *self.directory.glob("*.pb")]):
             segment_id, _, signal_name = path.stem.partition(".")
             for signal in SIGNALS:
@@ -476,10 +487,10 @@ class SegmentLog:
         if found.damaged or found.torn:
             # Without an index the new file is read by its structure, whatever moment the power fails at.
             index.unlink(missing_ok=True)
-            _write_file(path, b"".join(data[entry.offset : entry.end] for entry in found.kept))
+            write_file(path, b"".join(data[entry.offset : entry.end] for entry in found.kept))
         kept = _moved_together(found.kept)
         if kept != tuple(listed) or not index.exists():
-            _write_file(index, b"".join(entry.packed() for entry in kept))
+            write_file(index, b"".join(entry.packed() for entry in kept))
         if is_open:
             sealed = path.with_suffix(".pb")
             with path.open("rb") as file:
@@ -542,6 +553,12 @@ def _cost(size: int) -> int:
     return len(varint(size)) + size + _ENTRY_BYTES
 
 
+def payload_of(data: bytes, entry: Entry) -> bytes:
+    """The request of a record, without its length."""
+    header = _read_varint(data, entry.offset)
+    return data[header[1] if header else entry.offset : entry.end]
+
+
 def varint(number: int) -> bytes:
     """`number` as protobuf writes it."""
     out = bytearray()
@@ -592,7 +609,8 @@ def _moved_together(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     return tuple(moved)
 
 
-def _take(directory: Path) -> int:
+def take(directory: Path) -> int:
+    """Become the one process of a buffer directory until the descriptor is closed; raises `BufferUnusable`."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -605,7 +623,7 @@ def _take(directory: Path) -> int:
     except OSError:
         holder = os.pread(lock, 20, 0).decode(errors="replace").strip() or "unknown"
         os.close(lock)
-        raise BufferUnusable(
+        raise BufferInUse(
             f"`buffer_dir` {directory} is in use by process {holder}; stop it or give this one its own directory"
         ) from None
     with suppress(OSError):  # only tells the next one who holds it; a full disk must not stop recovery
@@ -626,7 +644,7 @@ def _write_all(fd: int, buffers: Sequence[bytes]) -> None:
                 views[0] = views[0][written:]
 
 
-def _write_file(path: Path, data: bytes) -> None:
+def write_file(path: Path, data: bytes) -> None:
     """Replace `path` durably."""
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:

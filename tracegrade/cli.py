@@ -30,6 +30,7 @@ from tracegrade.config import Config, explain, load_config
 from tracegrade.running import Addresses, find
 
 if TYPE_CHECKING:
+    from collector.quarantine import Piece, Quarantine
     from gate.evidence import ArmSelector
 
 USAGE, INFRASTRUCTURE = 2, 4
@@ -355,6 +356,151 @@ def decide(
     else:
         render(read_decision(document), out)
     sys.exit(document["exitCode"])
+
+
+@cli.group()
+def quarantine() -> None:
+    """What the store refused, or what could not be read any more; set aside so that nothing waits behind it."""
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...")
+
+
+def set_aside(config: Config) -> Quarantine:
+    from collector.quarantine import Quarantine
+
+    buffer = config.collector_settings.buffer_dir
+    if not buffer.is_dir():
+        fail(f"there is no buffer at {buffer}; is it elsewhere? name it with --config", USAGE)
+    return Quarantine(buffer)
+
+
+def chosen(kept: Quarantine, ids: tuple[str, ...], everything: bool) -> list[Piece]:
+    if bool(ids) == everything:
+        fail("name what is meant: ids as `tracegrade quarantine list` shows them, or --all", USAGE)
+    return kept.pieces() if everything else guarded(lambda: [kept.piece(name) for name in dict.fromkeys(ids)])
+
+
+@quarantine.command("list")
+@json_option
+@config_option
+def quarantine_list(as_json: bool, config_path: Path | None) -> None:
+    """List what is set aside, oldest first."""
+    pieces = set_aside(configured(config_path)).pieces()
+    if as_json:
+        for piece in pieces:
+            click.echo(json.dumps(piece.facts(), ensure_ascii=False))
+        return
+    table = Table("id", "signal", "bytes", "items", "since", "reason", show_edge=False)
+    for piece in pieces:
+        facts = piece.facts()
+        items = "unknown" if facts["items"] is None else str(facts["items"])
+        reason = _printable(piece.reason.partition("\n")[0][:200])
+        since = _printable(facts["quarantined_at"] or "unknown")
+        table.add_row(*map(Text, (piece.id, piece.signal, str(piece.size), items, since, reason)))
+    (out if out.is_terminal else Output(width=100_000)).print(table)
+
+
+@quarantine.command("show")
+@click.argument("name", metavar="ID")
+@click.option(
+    "--payload", is_flag=True, help="Print what is in it too; that may be anything an agent or its user said."
+)
+@json_option
+@config_option
+def quarantine_show(name: str, payload: bool, as_json: bool, config_path: Path | None) -> None:
+    """Say why something is set aside, and what it is."""
+    kept = set_aside(configured(config_path))
+    piece = guarded(lambda: kept.piece(name))
+    facts = piece.facts()
+    text = guarded(lambda: kept.text(piece)) if payload else None
+    if as_json:
+        click.echo(json.dumps(facts if text is None else {**facts, "payload": text}, ensure_ascii=False))
+        return
+    for key, value in facts.items():
+        out.print(Text(f"{key:15} {_printable('unknown' if value is None else value)}"))
+    if text is not None:
+        out.print(Text("\n" + _printable(text)))
+
+
+@quarantine.command("retry")
+@ids_argument
+@click.option("--all", "everything", is_flag=True, help="Everything that is set aside.")
+@click.option("--wait", default=60.0, show_default=True, help="Seconds to wait for a running collector's answer.")
+@json_option
+@config_option
+def quarantine_retry(
+    ids: tuple[str, ...], everything: bool, wait: float, as_json: bool, config_path: Path | None
+) -> None:
+    """Drive it into the store again; what is refused again stays, with the new reason.
+
+    While a collector has the buffer open it is asked to do it; otherwise it is done here. Exits with 4 unless all is stored.
+    """
+    config = configured(config_path)
+    kept = set_aside(config)
+    answers: dict[str, str | None] = {}
+    for piece, refusal in guarded(lambda: _retry(config, kept, chosen(kept, ids, everything), wait)):
+        answers[piece.id] = refusal
+        if as_json:
+            click.echo(json.dumps({"id": piece.id, "stored": refusal is None, "reason": refusal}, ensure_ascii=False))
+        else:
+            out.print(Text(f"{piece.id}  {'stored' if refusal is None else 'stays: ' + _printable(refusal)}"))
+    if stay := sum(refusal is not None for refusal in answers.values()):
+        fail(f"{stay} of {len(answers)} stay in quarantine", INFRASTRUCTURE)
+
+
+def _retry(config: Config, kept: Quarantine, pieces: list[Piece], wait: float) -> list[tuple[Piece, str | None]]:
+    from collector.quarantine import UnknownPiece
+    from collector.segments import BufferInUse, take
+
+    try:
+        lock = take(config.collector_settings.buffer_dir)
+    except BufferInUse:
+        for piece in pieces:
+            kept.ask(piece)
+        return [(piece, _answer(kept, piece, wait)) for piece in pieces]
+    try:
+        with connect(config.dsn) as store:
+            store.apply_schema(config.retention_days)
+            answers: list[tuple[Piece, str | None]] = []
+            for piece in pieces:
+                try:
+                    answers.append((piece, kept.retry(piece, store).refusal))
+                except UnknownPiece as error:
+                    answers.append((piece, str(error)))
+            return answers
+    finally:
+        os.close(lock)
+
+
+def _answer(kept: Quarantine, piece: Piece, wait: float) -> str | None:
+    from collector.quarantine import UnknownPiece
+
+    if not kept.wait_until_answered(piece.id, wait):
+        return (
+            "the collector has not answered yet; it goes on trying, and `tracegrade quarantine list` shows how it went"
+        )
+    try:
+        return kept.piece(piece.id).reason
+    except UnknownPiece:
+        return None
+
+
+@quarantine.command("drop")
+@ids_argument
+@click.option("--all", "everything", is_flag=True, help="Everything that is set aside.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@config_option
+def quarantine_drop(ids: tuple[str, ...], everything: bool, yes: bool, config_path: Path | None) -> None:
+    """Delete it for good."""
+    kept = set_aside(configured(config_path))
+    pieces = chosen(kept, ids, everything)
+    if pieces and not yes:
+        click.confirm(f"Delete {len(pieces)} of what was acknowledged and never stored?", abort=True, err=True)
+    for piece in pieces:
+        kept.drop(piece)
+        out.print(Text(f"{piece.id}  dropped"))
 
 
 @cli.command()
