@@ -23,7 +23,6 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from graders import content
 from graders.content import History, Reader, Request, Turn, Value
