@@ -122,13 +122,15 @@ def responses(turns: list[Json], request: Json) -> tuple[Json, Iterator[tuple[st
     ours = [item.get("role") == "assistant" or item.get("type") in ("function_call", "reasoning") for item in items]
     earlier = int((request.get("previous_response_id") or "resp_-1").removeprefix("resp_")) + 1
     said = earlier + sum(own for own, _ in groupby(ours))
-    turn = _pick(turns, said, {tool["name"] for tool in request.get("tools", []) if "name" in tool})
+    tools = [inner for tool in request.get("tools", []) for inner in (tool, *tool.get("tools", []))]
+    turn = _pick(turns, said, {tool["name"] for tool in tools if "name" in tool})
     output: list[Json] = [
         {
             "type": "function_call",
             "id": f"fc_{call['id']}",
             "call_id": call["id"],
             "name": call["name"],
+            **({"namespace": call["namespace"]} if "namespace" in call else {}),
             "arguments": json.dumps(call["arguments"]),
             "status": "completed",
         }

@@ -153,9 +153,12 @@ def _refuse_what_names_this_machine(out: Path) -> None:
         if path.suffix == ".gz":
             body = gzip.decompress(body)
         for name in sorted(names):
-            if name.encode() in body:
-                at = body.index(name.encode())
-                raise SystemExit(f"{path} names this machine: {body[max(0, at - 80) : at + 120]!r}")
+            # A short host name is in many words: only a whole value counts, as protobuf and as JSON.
+            whole = [bytes([len(name)]) + name.encode(), f'"{name}"'.encode()]
+            for sought in whole if len(name) < 5 else [name.encode()]:
+                if sought in body:
+                    at = body.index(sought)
+                    raise SystemExit(f"{path} names this machine: {body[max(0, at - 80) : at + 120]!r}")
 
 
 def _about(script: Script, out: Path) -> None:

@@ -11,9 +11,9 @@ export const SYSTEM = 'You are a support agent.';
 export const USER = 'Where is order A-100? Refund it.';
 export const SERVER = { command: 'node', args: [fileURLToPath(import.meta.url), SCENARIO] };
 
-/** Has the provider play its scenario under the names the agent gives the tools. */
+/** Has the provider play its scenario under the names the agent gives the tools: `name("lookup_order")` is `{name, namespace?}`. */
 export async function rename(name) {
-  const call = (id, tool, args) => ({ calls: [{ id, name: name(tool), arguments: args }] });
+  const call = (id, tool, args) => ({ calls: [{ id, ...name(tool), arguments: args }] });
   const ending = {
     denied: 'Order A-100 was delivered. The refund of 42.50 was not approved.',
     approved: 'Order A-100 was delivered. The refund of 42.50 was sent.',

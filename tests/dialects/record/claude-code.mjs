@@ -7,7 +7,7 @@
 // The command line tool, headless, with the two tools behind MCP; the beta spans and the logs. Content is off by default.
 import { PROVIDER, SCENARIO, SERVER, SYSTEM, USER, rename, run } from './scripted_mcp.mjs';
 
-await rename((tool) => `mcp__support__${tool}`);
+await rename((tool) => ({ name: `mcp__support__${tool}` }));
 const asks = ['denied', 'approved'].includes(SCENARIO);
 const content = SCENARIO === 'content_off' ? '0' : '1';
 const allowed = asks ? ['mcp__support__lookup_order'] : ['mcp__support__lookup_order', 'mcp__support__send_refund'];
