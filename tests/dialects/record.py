@@ -141,7 +141,7 @@ def _run(script: Script, scenario: str, out: Path) -> None:
 def _refuse_what_names_this_machine(out: Path) -> None:
     """Recordings are published: nothing in them may name who made them, or where."""
     names = {
-        str(Path.home()),
+        f"{Path.home()}/",
         str(HERE.parents[1]),
         socket.gethostname(),
         f"/{getpass.getuser()}/",
