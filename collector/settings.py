@@ -29,7 +29,7 @@ class CollectorSettings(BaseModel):
     """Largest request taken, before and after decompression."""
     disk_budget_bytes: Annotated[int, Field(gt=0)] = 4 * 2**30
     """Disk the buffer may take, quarantine included; above it senders are told to try again."""
-    segment_bytes: Annotated[int, Field(gt=0)] = 16 * 2**20
+    segment_bytes: Annotated[int, Field(gt=0)] = 32 * 2**20
     """Size at which a segment is handed to the store."""
     segment_records: Annotated[int, Field(gt=0)] = 10_000
     """Number of requests at which a segment is handed to the store."""
