@@ -3,8 +3,8 @@
 `python provider.py --turns TURNS.json` (or `--scenario tools`) prints its address as JSON and serves until interrupted. A
 turn is `{"text": …, "calls": [{"id", "name", "arguments"}], "tokens": [in, out]}`. Which turn is said follows from how many
 the request already contains, so a repeated or resumed request gets the same answer. A request that offers none of the tools
-the turn calls (a title, a summary on the side) gets a short text. `PUT /turns` replaces the turns: for frameworks that need
-other tools. Standard library only.
+the turn calls (a title, a summary on the side) gets a short text. `PUT /turns[/in-order]` replaces the turns: for frameworks
+that need other tools. Standard library only.
 
 OpenAI: /v1/chat/completions, /v1/responses · Anthropic: /v1/messages · Gemini: /v1beta/models/<model>:[stream]generateContent
 """
@@ -308,6 +308,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     turns: list[Json]
+    in_order = False
 
     def do_POST(self) -> None:
         """Say the turn that is due."""
@@ -324,7 +325,8 @@ class Handler(BaseHTTPRequestHandler):
             if not found:
                 return self._send({"error": {"message": f"no such path: {path}", "type": "not_found"}}, 404)
             [speak] = found
-        whole, events = speak(self.turns, request)
+        due = [self.turns.pop(0) if len(self.turns) > 1 else self.turns[0]] if self.in_order else self.turns
+        whole, events = speak(due, request)
         if not request.get("stream"):
             return self._send(whole)
         lines = [(f"event: {name}\n" if name else "") + f"data: {json.dumps(data)}\n\n" for name, data in events]
@@ -333,8 +335,9 @@ class Handler(BaseHTTPRequestHandler):
         return self._send("".join(lines).encode(), kind="text/event-stream")
 
     def do_PUT(self) -> None:
-        """Replace the turns."""
+        """Replace the turns; on `/turns/in-order` they are said one after the other, whatever the requests contain."""
         self.turns[:] = self._body()
+        type(self).in_order = self.path.endswith("/in-order")
         self._send({})
 
     def do_GET(self) -> None:

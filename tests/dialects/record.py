@@ -153,12 +153,12 @@ def _refuse_what_names_this_machine(out: Path) -> None:
         if path.suffix == ".gz":
             body = gzip.decompress(body)
         for name in sorted(names):
-            # A short host name is in many words: only a whole value counts, as protobuf and as JSON.
-            whole = [bytes([len(name)]) + name.encode(), f'"{name}"'.encode()]
-            for sought in whole if len(name) < 5 else [name.encode()]:
-                if sought in body:
-                    at = body.index(sought)
-                    raise SystemExit(f"{path} names this machine: {body[max(0, at - 80) : at + 120]!r}")
+            # A short host name is in many words: only a whole value counts, as protobuf and as JSON. A path counts from its root.
+            whole = rb'(?:%s|")%s"?' % (re.escape(bytes([len(name)])), re.escape(name.encode()))
+            path_or_name = (rb"(?<![\w.-])" if name.startswith("/") else b"") + re.escape(name.encode())
+            if found := re.search(whole if len(name) < 5 and name != "/tmp/" else path_or_name, body):
+                at = found.start()
+                raise SystemExit(f"{path} names this machine: {body[max(0, at - 80) : at + 120]!r}")
 
 
 def _about(script: Script, out: Path) -> None:

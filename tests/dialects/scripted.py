@@ -68,9 +68,10 @@ def send_refund(order_id: str, amount: float) -> dict[str, Any]:
     return {"refunded": amount}
 
 
-def play(turns: list[dict[str, Any]]) -> None:
-    """Have the provider say these turns instead of the scenario's own."""
-    urlopen(Request(f"{PROVIDER}/turns", json.dumps(turns).encode(), method="PUT")).read()
+def play(turns: list[dict[str, Any]], in_order: bool = False) -> None:
+    """Have the provider say these turns instead of the scenario's own; `in_order` where failed calls leave no turn behind."""
+    url = f"{PROVIDER}/turns{'/in-order' if in_order else ''}"
+    urlopen(Request(url, json.dumps(turns).encode(), method="PUT")).read()
 
 
 @contextmanager
@@ -92,6 +93,21 @@ def tracing(exporter: Any = None, root: bool = True) -> Iterator[Any]:
     with span:
         yield tracer_provider
     tracer_provider.shutdown()
+
+
+@contextmanager
+def logging() -> Iterator[Any]:
+    """The same for log records."""
+    from opentelemetry._logs import set_logger_provider
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+
+    logger_provider = LoggerProvider()
+    logger_provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
+    set_logger_provider(logger_provider)
+    yield logger_provider
+    logger_provider.shutdown()
 
 
 def chat_loop(client: Any, **options: Any) -> None:
