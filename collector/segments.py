@@ -46,6 +46,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
 import time
 import zlib
@@ -62,6 +63,7 @@ from typing import Final
 from collector.otlp import SIGNALS, Encoding, Reject, Signal, accept
 from store import Retryable, StoreError
 
+_ID: Final = re.compile(r"[0-7][0-9a-f]{31}")
 _ENTRY: Final = Struct("<QQII")
 _ENTRY_CRC: Final = Struct("<I")
 _ENTRY_BYTES: Final = _ENTRY.size + _ENTRY_CRC.size
@@ -454,6 +456,8 @@ class SegmentLog:
                 path.unlink()
         sync_directory(self.directory)
         self._sealed.sort(key=lambda segment: segment.id)
+        if self._sealed and _ID.fullmatch(self._sealed[-1].id):
+            self._last_id = self._sealed[-1].id
 
     def _recover_segment(self, path: Path, segment_id: str, signal: Signal) -> None:
         data = path.read_bytes()
