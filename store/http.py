@@ -1,10 +1,11 @@
 """The embedded engine behind ClickHouse's HTTP interface.
 
-Promises: what `clickhouse-connect`, `curl` and Grafana's ClickHouse data source (protocol HTTP) send to a ClickHouse
-server is answered the same way from the engine inside this process: queries in the URL, the body or a form, bound
-parameters, settings as URL parameters, sessions, inserts in any format, compressed both ways, results streamed while the engine
-produces them, errors with ClickHouse's codes. An engine path belongs to one process, so whatever else in the process uses the
-engine opens its own handle on the same path; this module does the same, one handle a request.
+Promises: what `clickhouse-connect`, `clickhouse-go` (the OpenTelemetry Collector's exporter, Grafana's data source with
+protocol HTTP) and `curl` send to a ClickHouse server is answered the same way from the engine inside this process: queries in
+the URL, the body or a form, bound parameters, settings as URL parameters, sessions, inserts in any format, compressed both ways
+by HTTP's encodings or ClickHouse's framing, results streamed while the engine produces them, errors with ClickHouse's codes.
+An engine path belongs to one process, so whatever else in the process uses the engine opens its own handle on the same path;
+this module does the same, one handle a request.
 
 Read-only means that no request can change anything, read a file of this machine or reach another one:
 
@@ -17,8 +18,8 @@ Read-only means that no request can change anything, read a file of this machine
 With writes allowed, a client may do whatever this process may do, `file()` and `url()` included; only `INTO OUTFILE`, `FROM
 INFILE` and several statements in one request are refused, as a ClickHouse server refuses them. A GET is read-only there too.
 
-Left out, and answered with an error that says so: `compress`/`decompress` (ClickHouse's own block framing), external
-tables, `INSERT … SELECT … FROM input()`, roles. Query ids are echoed but are not the engine's own.
+Left out, and answered with an error that says so: external tables, `INSERT … SELECT … FROM input()`, roles. Query ids are
+echoed but are not the engine's own.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import asyncio
 import base64
 import binascii
 import hmac
+import itertools
 import json
 import os
 import re
@@ -37,7 +39,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -51,6 +53,8 @@ import chdb
 import uvicorn
 from clickhouse_connect.driver.binding import quote_identifier
 
+from store import native
+from store.framing import Unpack, pack
 from store.inflate import Inflate
 from store.statements import (
     READS,
@@ -181,6 +185,8 @@ class _Request:
     bound: dict[str, str] = field(default_factory=dict)
     query_id: str = ""
     encoding: str = ""
+    wire: bool = False
+    """Native blocks go out as in ClickHouse's wire protocol."""
     readonly: bool = True
     statement: str = ""
     insert: Insert | None = None
@@ -201,6 +207,32 @@ class _Answer:
 
     format: str = ""
     summary: dict[str, str] = field(default_factory=dict)
+
+
+class _Shape:
+    """What is done to a result between the engine and the client. The engine has named its format before the first byte."""
+
+    def __init__(self, request: _Request, answer: _Answer) -> None:
+        self._request, self._answer = request, answer
+        self._native = native.Reframe() if request.wire else None
+        self._packed = request.flag("compress")
+
+    async def feed(self, data: bytes) -> bytes:
+        if self._answer.format != "Native":
+            self._native = None
+        if self._native is None and not self._packed:
+            return data
+        return await asyncio.to_thread(self._shaped, data)
+
+    def _shaped(self, data: bytes) -> bytes:
+        if self._native is not None:
+            data = self._native.feed(data)
+        return pack(data) if self._packed else data
+
+    def finish(self) -> bytes:
+        """What is left once the engine is done; nothing a second time."""
+        rest = self._native.finish() if self._native is not None else b""
+        return pack(rest) if self._packed else rest
 
 
 @dataclass(slots=True)
@@ -319,18 +351,17 @@ class EngineHTTP:
                 request.params.setdefault(name, headers[header])
         if not _NAME.fullmatch(request.params.setdefault("default_format", "TabSeparated")):
             raise Refused(73, "UNKNOWN_FORMAT", f"Unknown format {request.params['default_format']!r}")
-        for name in ("compress", "decompress"):
-            if request.flag(name):
-                raise Refused(
-                    48,
-                    "NOT_IMPLEMENTED",
-                    f"`{name}=1` (ClickHouse's own block framing) is not served here; switch it off in the driver"
-                    " or use Accept-Encoding and Content-Encoding",
-                )
         if request.params.get("role"):
             raise Refused(511, "UNKNOWN_ROLE", "an embedded engine has no roles; leave `role` out")
         request.readonly = self._readonly or scope["method"] == "GET"
-        if request.params.get("enable_http_compression", "1") != "0":
+        with suppress(ValueError):
+            request.wire = int(request.params.get("client_protocol_version", "0")) >= native.MIN_REVISION
+        # What is packed or framed here has to come from the engine as it is.
+        if (
+            request.params.get("enable_http_compression", "1") != "0"
+            and not request.wire
+            and not request.flag("compress")
+        ):
             request.encoding = _accepted(headers.get("accept-encoding", ""))
         self._take_params(request, request.params)
 
@@ -383,7 +414,9 @@ class EngineHTTP:
 
     async def _read_body(self, request: _Request, headers: Mapping[str, str], receive: Receive) -> None:
         encoding = headers.get("content-encoding", "identity").strip().lower()
-        inflate = None if encoding in ("", "identity") else Inflate(encoding)
+        inflate: list[Inflate | Unpack] = [] if encoding in ("", "identity") else [Inflate(encoding)]
+        if request.flag("decompress"):
+            inflate.append(Unpack())
         if headers.get("content-type", "").lower().startswith("multipart/form-data"):
             return await self._read_form(request, headers["content-type"], inflate, receive)
         prefix = request.params.get("query", "")
@@ -420,14 +453,17 @@ class EngineHTTP:
         request.data.flush()
         return True
 
-    async def _pieces(self, inflate: Inflate | None, receive: Receive) -> Any:
+    async def _pieces(self, inflate: Sequence[Inflate | Unpack], receive: Receive) -> Any:
         size = 0
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise _Disconnected
             body = message.get("body", b"")
-            for piece in inflate.feed(body) if inflate else (body,):
+            pieces: Iterable[bytes] = (body,)
+            for step in inflate:
+                pieces = itertools.chain.from_iterable(map(step.feed, pieces))
+            for piece in pieces:
                 size += len(piece)
                 if size > self._max_body:
                     raise Refused(
@@ -435,11 +471,13 @@ class EngineHTTP:
                     )
                 yield piece
             if not message.get("more_body", False):
-                if inflate:
-                    inflate.finish()
+                for step in inflate:
+                    step.finish()
                 return
 
-    async def _read_form(self, request: _Request, content_type: str, inflate: Inflate | None, receive: Receive) -> None:
+    async def _read_form(
+        self, request: _Request, content_type: str, inflate: Sequence[Inflate | Unpack], receive: Receive
+    ) -> None:
         body = bytearray()
         async for piece in self._pieces(inflate, receive):
             body += piece
@@ -520,21 +558,22 @@ class EngineHTTP:
             return pending.result()
 
         hold = MAX_HELD if request.flag("wait_end_of_query") else _FIRST
+        shape = _Shape(request, answer)
         with tempfile.SpooledTemporaryFile(max_size=8 << 20) as held:
             size = 0
             while chunk := await read():
-                held.write(chunk)
-                size += len(chunk)
+                size += held.write(await shape.feed(chunk))
                 if size > hold:
                     if hold == MAX_HELD:
                         raise _TooLong
                     break
-            held.seek(0)
             if not chunk:
                 try:
                     await done
+                    size += held.write(shape.finish())
                 except Exception as error:
                     return await self._fail(send, request, error)
+            held.seek(0)
             tag = secrets.token_hex(8)
             headers = self._headers(request, answer)
             headers["x-clickhouse-summary"] = json.dumps(answer.summary)
@@ -549,10 +588,12 @@ class EngineHTTP:
             await send(_start(200, headers))
             while piece := held.read(_CHUNK):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
+        rest = b""
         while chunk and (chunk := await read()):
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": await shape.feed(chunk), "more_body": True})
         try:
             await done
+            rest = shape.finish()
         except Exception as error:
             # The status is out. The server closes a response that is left unfinished, so that no client takes it for
             # complete; where it is not compressed it says why, in the form ClickHouse uses.
@@ -566,7 +607,7 @@ class EngineHTTP:
                 )
                 await send({"type": "http.response.body", "body": body, "more_body": True})
             return
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send({"type": "http.response.body", "body": rest, "more_body": False})
 
     def _headers(self, request: _Request, answer: _Answer) -> dict[str, str]:
         return {
@@ -580,7 +621,8 @@ class EngineHTTP:
         headers = self._headers(request, _Answer())
         headers["x-clickhouse-exception-code"] = str(code)
         headers["content-type"] = "text/plain; charset=UTF-8"
-        await _respond(send, status, headers, (message + "\n").encode())
+        body = (message + "\n").encode()
+        await _respond(send, status, headers, pack(body) if request.flag("compress") else body)
 
     # --- The engine; everything below runs on a thread of the pool ---
 

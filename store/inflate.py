@@ -30,7 +30,7 @@ def _decoder(encoding: str) -> Any:
             return ZstdDecompressor()
         case "lz4":
             try:
-                from lz4.frame import LZ4FrameDecompressor  # type: ignore[import-untyped]
+                from lz4.frame import LZ4FrameDecompressor
             except ImportError as error:
                 raise Refused(
                     48,
