@@ -138,6 +138,15 @@ def _run(script: Script, scenario: str, out: Path) -> None:
         )
 
 
+def _pattern(name: str) -> bytes:
+    """How a name would appear in a body. A path counts from its root."""
+    raw = name.encode()
+    if name.startswith("/"):
+        return rb"(?<![\w.-])" + re.escape(raw)
+    # A short host name is in many words: only a whole value counts, as protobuf and as JSON.
+    return re.escape(bytes([len(raw)]) + raw) + b"|" + re.escape(b'"%s"' % raw)
+
+
 def _refuse_what_names_this_machine(out: Path) -> None:
     """Recordings are published: nothing in them may name who made them, or where."""
     names = {
@@ -153,10 +162,7 @@ def _refuse_what_names_this_machine(out: Path) -> None:
         if path.suffix == ".gz":
             body = gzip.decompress(body)
         for name in sorted(names):
-            # A short host name is in many words: only a whole value counts, as protobuf and as JSON. A path counts from its root.
-            whole = rb'(?:%s|")%s"?' % (re.escape(bytes([len(name)])), re.escape(name.encode()))
-            path_or_name = (rb"(?<![\w.-])" if name.startswith("/") else b"") + re.escape(name.encode())
-            if found := re.search(whole if len(name) < 5 and name != "/tmp/" else path_or_name, body):
+            if found := re.search(_pattern(name), body):
                 at = found.start()
                 raise SystemExit(f"{path} names this machine: {body[max(0, at - 80) : at + 120]!r}")
 

@@ -27,10 +27,11 @@ export async function rename(name) {
   await fetch(`${PROVIDER}/turns`, { method: 'PUT', body: JSON.stringify(turns) });
 }
 
-/** Runs the agent to its end; what it prints is shown only where it fails. */
+/** Runs the agent to its end, on a machine of another name; what it prints is shown only where it fails. */
 export function run(command, args, environment = {}) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const elsewhere = ['--uts', 'sh', '-c', 'hostname agent && exec "$0" "$@"', command, ...args];
+    const child = spawn('unshare', elsewhere, { env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
     let said = '';
     child.stdout.on('data', (data) => (said += data));
     child.stderr.on('data', (data) => (said += data));
