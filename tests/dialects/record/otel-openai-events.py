@@ -1,0 +1,23 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#   "openai==3.52.0",
+#   "opentelemetry-instrumentation-genai-openai==1.3b0",
+#   "opentelemetry-exporter-otlp-proto-http==1.45.2",
+# ]
+# [tool.dialect]
+# name = "otel"
+# scenarios = ["tools"]
+# [tool.dialect.environment]
+# OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT = "EVENT_ONLY"
+# OTEL_INSTRUMENTATION_GENAI_EMIT_EVENT = "true"
+# ///
+"""A tool loop over OpenAI's client under OpenTelemetry's instrumentation; content is in log records, not on spans."""
+
+import scripted
+from openai import OpenAI
+from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor
+
+with scripted.tracing(), scripted.logging():
+    OpenAIInstrumentor().instrument()
+    scripted.chat_loop(OpenAI(base_url=f"{scripted.PROVIDER}/v1"))
