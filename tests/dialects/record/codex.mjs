@@ -2,12 +2,12 @@
 // dependencies = ["@openai/codex@0.169.0"]
 // [tool.dialect]
 // name = "codex"
-// scenarios = ["tools", "content_off"]
+// scenarios = ["tools"]
 // ///
-// The command line tool, headless, with the two tools behind MCP. Logs are what its users turn on; the spans, some hundreds a run and
-// nearly all about its own insides, are recorded once.
+// The command line tool, headless, with the two tools behind MCP. Logs are what its users turn on; without the spans, some
+// hundreds a run and nearly all about its own insides, they carry no trace id. There is no switch for content but the prompt's.
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { PROVIDER, SCENARIO, SERVER, USER, rename, run } from './scripted_mcp.mjs';
+import { PROVIDER, SERVER, USER, rename, run } from './scripted_mcp.mjs';
 
 await rename((tool) => ({ name: tool, namespace: 'mcp__support' }));
 const home = `${process.cwd()}/codex-home`;
@@ -32,11 +32,11 @@ args = ${JSON.stringify(SERVER.args)}
 default_tools_approval_mode = "approve"
 
 [otel]
-log_user_prompt = ${SCENARIO !== 'content_off'}
+log_user_prompt = true
 exporter = ${exporter('logs')}
-${SCENARIO === 'tools' ? `trace_exporter = ${exporter('traces')}` : ''}
+trace_exporter = ${exporter('traces')}
 `,
 );
-// It sends the machine's name whatever it is told: it gets one of its own.
-const named = 'hostname agent && exec node_modules/.bin/codex exec --skip-git-repo-check --ephemeral --sandbox read-only "$0"';
-await run('unshare', ['--uts', 'sh', '-c', named, USER], { CODEX_HOME: home });
+await run('node_modules/.bin/codex', ['exec', '--skip-git-repo-check', '--ephemeral', '--sandbox', 'read-only', USER], {
+  CODEX_HOME: home,
+});
