@@ -25,7 +25,7 @@ import orjson
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 
-from store import schema
+from store import migrate, schema
 from store.cases import case_document, read_case
 from store.errors import OutOfMemory, Permanent, Retryable
 from store.types import Case, Grade, LogEvent, Span, SpanEvent, SpanKind, ToolCall
@@ -204,9 +204,9 @@ class Store:
 
     # --- schema ---
 
-    def apply_schema(self, retention_days: int = 90) -> list[str]:
-        """Bring the tables up to date; returns what was missing."""
-        return schema.apply(self, retention_days)
+    def apply_schema(self, retention_days: int = 90, cluster: str = "") -> list[str]:
+        """Bring the tables up to date; returns what was missing. A new database may be spread over a `cluster`."""
+        return migrate.apply(self, schema.Layout(retention_days, cluster))
 
     # --- what the collector writes ---
 

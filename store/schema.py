@@ -1,22 +1,23 @@
-"""The tables, as numbered SQL files that are applied in order and recorded.
+"""The tables, as numbered SQL files: the statements, as text. `store.migrate` runs them.
 
-Promises: `apply` brings a database to the newest version, may be called by several processes and any number of times, and
-never edits what a released file already did. `render` gives the same statements as text, for people who apply them by hand.
+Promises: `render` gives all there is, for people who apply it by hand; `plan` what a database lacks, and never what a released
+file already did. Pure.
 
-A file holds statements separated by `;` at a line's end, with `${name}` and `${name:argument}` placeholders (`_MACROS`).
-The view that fills `agent_spans` is made from the dialect mapping; when that changes, the view is changed with it and new
-rows carry the new mapping version.
+A file holds statements separated by `;` at a line's end, with `${name}` and `${name:argument}` placeholders (`_macros`). Tables
+that keep rows are made once, by the file's version. What keeps none (views, and the tables the decoder reads from) is made anew
+when its text has changed: the view that fills `agent_spans`, for one, comes from the dialect mapping.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Protocol
 
-from store.dialects import column_sql, mapping, quote, source_sql
+from store.dialects import column_sql, quote, source_sql
 
 _SCALARS = "string_value String, bool_value Bool, int_value Int64, double_value Float64, bytes_value String"
 _SCALAR_KINDS = (
@@ -54,7 +55,10 @@ _TEXTS = """
 
 # Every table in the chain remembers the insert ids it has seen lately, so that a retried insert adds nothing. A part of one
 # segment is one file: in a wide part each column, and each half of a map, is a file of its own. Merged parts grow wide.
-_TABLE_SETTINGS = "non_replicated_deduplication_window = 10000, min_bytes_for_wide_part = 134217728"
+_WIDE = "min_bytes_for_wide_part = 134217728"
+_REMEMBER = "non_replicated_deduplication_window = 10000"
+# A replicated table also forgets by time; a week outlasts the longest outage a segment waits for.
+_REMEMBER_REPLICATED = "replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800"
 
 _ARM = (
     "if(ResourceAttributes['deployment.environment.name'] = 'shadow' OR position(TraceState, 'tracegrade=shadow') > 0, "
@@ -66,14 +70,48 @@ OTLP_PROTO = Path(__file__).parent / "schema" / "otlp.proto"
 """The wire schema ClickHouse decodes requests with."""
 
 
-class Database(Protocol):
-    """What applying a schema needs of a database."""
-
-    def command(self, sql: str) -> object: ...
-    def query(self, sql: str, parameters: dict[str, object] | None = None) -> list[dict[str, object]]: ...
+_SHARDED_BY = {"otel_logs": "if(TraceId != '', cityHash64(TraceId), cityHash64(Timestamp, Body))"}
+"""Where a row lives on a cluster, if not with its trace."""
+_BY_TRACE = "cityHash64(TraceId)"
 
 
-def _macros(retention_days: int) -> dict[str, Callable[[str], str]]:
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where the tables are."""
+
+    retention_days: int = 90
+    cluster: str = ""
+    """Name of the ClickHouse cluster the tables are spread over; empty for one server."""
+    renamed: dict[str, str] = field(default_factory=dict)
+    """Tables of ours that go by another name here, because somebody else's has theirs."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """What is read in place of `otel_traces` or `otel_logs`."""
+
+    def name(self, table: str) -> str:
+        return self.renamed.get(table, table)
+
+    def part(self, table: str) -> str:
+        """The rows of this server."""
+        return self.sources.get(table) or self.name(table) + ("_local" if self.cluster else "")
+
+    @property
+    def everywhere(self) -> str:
+        return f" ON CLUSTER {quote(self.cluster)}" if self.cluster else ""
+
+    def divided(self, engine: str) -> str:
+        """The engine of a table whose rows are spread over the shards."""
+        return f"Replicated{engine}" if self.cluster else engine
+
+    def whole(self, engine: str) -> str:
+        """The engine of a table that every server has whole: one replication group over all shards."""
+        if not self.cluster:
+            return engine
+        name, _, arguments = engine.partition("(")
+        own = f", {arguments.removesuffix(')')}" if arguments else ""
+        return f"Replicated{name}('/clickhouse/tables/{{uuid}}', '{{shard}}-{{replica}}'{own})"
+
+
+def _macros(layout: Layout) -> dict[str, Callable[[str], str]]:
     return {
         "KeyValues": lambda _: f"Array(Tuple(key LowCardinality(String), value {_ANY_VALUE}))",
         "AnyValue": lambda _: _ANY_VALUE,
@@ -83,60 +121,106 @@ def _macros(retention_days: int) -> dict[str, Callable[[str], str]]:
         ),
         "time": lambda nanos: f"fromUnixTimestamp64Nano(toInt64(least({nanos}, 9223372036854775807)))",
         "agent_columns": lambda _: ",\n    ".join(f"{sql} AS {name}" for name, sql in column_sql().items()),
-        "recognised": source_sql,
+        "recognised": lambda table: source_sql(layout.part(table)),
         "attribute": lambda key: (
             f"if(SpanAttributes[{quote(key)}] != '', SpanAttributes[{quote(key)}], ResourceAttributes[{quote(key)}])"
         ),
         "arm": lambda _: _ARM,
-        "MergeTree": lambda _: "MergeTree",
-        "AggregatingMergeTree": lambda _: "AggregatingMergeTree",
-        "ReplacingMergeTree": lambda version: f"ReplacingMergeTree({version})",
-        "table_settings": lambda _: _TABLE_SETTINGS,
-        "retention_days": lambda _: str(retention_days),
+        # Names. On a cluster a table's rows are spread over `…_local` tables, and its own name reads and fills all of them.
+        "spread": lambda table: layout.name(table) + ("_local" if layout.cluster else "") + layout.everywhere,
+        "here": lambda table: layout.name(table) + layout.everywhere,
+        "part": layout.part,
+        "all": layout.name,
+        # Engines.
+        "divided": layout.divided,
+        "everywhere": layout.whole,
+        "table_settings": lambda _: f"{_REMEMBER_REPLICATED if layout.cluster else _REMEMBER}, {_WIDE}",
+        "retention_days": lambda _: str(layout.retention_days),
     }
 
 
-def migrations(retention_days: int = 90) -> Iterator[tuple[str, list[str]]]:
+def migrations(layout: Layout | None = None) -> Iterator[tuple[str, list[str]]]:
     """(version, statements) of every file, in order."""
-    macros = _macros(retention_days)
+    layout = layout or Layout()
+    macros = _macros(layout)
 
     def expand(match: re.Match[str]) -> str:
         return macros[match[1]](match[2] or "")
 
     for file in sorted((f for f in files("store").joinpath("schema").iterdir() if f.name.endswith(".sql")), key=str):
         text = "\n".join(line for line in file.read_text("utf-8").splitlines() if not line.lstrip().startswith("--"))
-        expanded = re.sub(r"\$\{(\w+)(?::([^}]*))?\}", expand, text)
-        statements = [s.strip().removesuffix(";") for s in re.split(r";\n", expanded + "\n")]
-        yield file.name.removesuffix(".sql"), [s for s in statements if s]
+        statements = []
+        for statement in (s.strip().removesuffix(";") for s in re.split(r";\n", text + "\n")):
+            if not statement:
+                continue
+            statements.append(re.sub(r"\$\{(\w+)(?::([^}]*))?\}", expand, statement))
+            if layout.cluster and (spread := re.search(r"\$\{spread:(\w+)\}", statement)):
+                statements.append(_distributed(layout, spread[1]))
+        yield file.name.removesuffix(".sql"), statements
 
 
-def render(retention_days: int = 90) -> str:
+def _distributed(layout: Layout, table: str) -> str:
+    name = layout.name(table)
+    return (
+        f"CREATE TABLE IF NOT EXISTS {name}{layout.everywhere} AS {name}_local\n"
+        f"ENGINE = Distributed({quote(layout.cluster)}, currentDatabase(), {name}_local, {_SHARDED_BY.get(table, _BY_TRACE)})"
+    )
+
+
+def ledger(layout: Layout) -> str:
+    """The statement that makes the table of what was done."""
+    return (
+        f"CREATE TABLE IF NOT EXISTS schema_migrations{layout.everywhere} "
+        "(Version String, AppliedAt DateTime64(3) DEFAULT now64(3)) "
+        f"ENGINE = {layout.whole('ReplacingMergeTree(AppliedAt)')} ORDER BY Version"
+    )
+
+
+def render(layout: Layout | None = None) -> str:
     """Every statement, as one script."""
     return "".join(
         f"-- {version}\n" + "".join(f"{statement};\n\n" for statement in statements)
-        for version, statements in migrations(retention_days)
+        for version, statements in migrations(layout)
     )
 
 
-def apply(database: Database, retention_days: int = 90) -> list[str]:
-    """Bring `database` up to date; returns the versions that were missing."""
-    database.command(
-        "CREATE TABLE IF NOT EXISTS schema_migrations (Version String, AppliedAt DateTime64(3) DEFAULT now64(3)) "
-        "ENGINE = ReplacingMergeTree(AppliedAt) ORDER BY Version"
-    )
-    known = {str(row["Version"]) for row in database.query("SELECT DISTINCT Version FROM schema_migrations")}
-    done = []
-    mapped = f"mapping {mapping().version}"
-    for version, statements in migrations(retention_days):
+_MADE_ANEW = re.compile(r"CREATE (MATERIALIZED VIEW|VIEW|TABLE) IF NOT EXISTS (\w+)")
+
+
+def mark(statement: str) -> str:
+    """What is recorded once a statement that keeps no rows was run; empty for one that does keep rows."""
+    made = _MADE_ANEW.match(statement)
+    if made is None or (made[1] == "TABLE" and not statement.endswith("ENGINE = Null")):
+        return ""
+    return f"{made[2]} {hashlib.sha256(statement.encode()).hexdigest()[:12]}"
+
+
+def _anew(statement: str) -> list[str]:
+    """What brings an existing thing that keeps no rows to its new text."""
+    made = _MADE_ANEW.match(statement)
+    assert made is not None
+    head, _, query = statement.partition(" AS\n")
+    target = head[made.start(2) :].partition(" TO ")[0]
+    match made[1]:
+        case "MATERIALIZED VIEW":
+            # Made first where it is missing: the table it reads from may just have been made anew.
+            return [statement, f"ALTER TABLE {target} MODIFY QUERY\n{query}"]
+        case "VIEW":
+            return [statement.replace("CREATE VIEW IF NOT EXISTS", "CREATE OR REPLACE VIEW", 1)]
+        case _:
+            # Nobody can insert into it in between; whoever tries comes again.
+            name, everywhere = made[2], target.partition("\n")[0].removeprefix(made[2])
+            return [f"DROP TABLE IF EXISTS {name}_mv{everywhere}", f"DROP TABLE IF EXISTS {name}{everywhere}", statement]
+
+
+def plan(layout: Layout, known: set[str]) -> Iterator[tuple[str, list[str]]]:
+    """(what is recorded afterwards, statements) for all that a database which has done `known` lacks, in order."""
+    for version, statements in migrations(layout):
         for statement in statements:
-            if version not in known:
-                database.command(statement)
-            elif mapped not in known and statement.startswith("CREATE MATERIALIZED VIEW IF NOT EXISTS agent_spans_mv"):
-                database.command(f"ALTER TABLE agent_spans_mv MODIFY QUERY {statement.split(' AS', 1)[1]}")
+            if not (made := mark(statement)):
+                if version not in known:
+                    yield "", [statement]
+            elif made not in known:
+                yield made, _anew(statement) if version in known else [statement]
         if version not in known:
-            database.command(f"INSERT INTO schema_migrations (Version) VALUES ({quote(version)})")
-            done.append(version)
-    if mapped not in known:
-        database.command(f"INSERT INTO schema_migrations (Version) VALUES ({quote(mapped)})")
-        done.append(mapped)
-    return done
+            yield version, []

@@ -198,9 +198,9 @@ def schema_apply(config_path: Path | None) -> None:
 @config_option
 def schema_print(config_path: Path | None) -> None:
     """Print the statements instead of running them."""
-    from store.schema import render
+    from store.schema import Layout, render
 
-    click.echo(render(configured(config_path).retention_days), nl=False)
+    click.echo(render(Layout(configured(config_path).retention_days)), nl=False)
 
 
 @cli.command()

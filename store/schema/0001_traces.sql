@@ -1,7 +1,7 @@
 -- Traces as they arrive. `otlp_requests` stores nothing: it is where ClickHouse decodes OTLP, and the view behind it fills
 -- `otel_traces`, whose first 22 columns are those of the OpenTelemetry Collector's ClickHouse exporter.
 
-CREATE TABLE IF NOT EXISTS otel_traces
+CREATE TABLE IF NOT EXISTS ${spread:otel_traces}
 (
     Timestamp          DateTime64(9)                       CODEC(Delta, ZSTD(1)),
     TraceId            String                              CODEC(ZSTD(1)),
@@ -40,7 +40,7 @@ CREATE TABLE IF NOT EXISTS otel_traces
     INDEX idx_span_attr_value mapValues(SpanAttributes)     TYPE bloom_filter(0.01)  GRANULARITY 1,
     INDEX idx_duration        Duration                      TYPE minmax              GRANULARITY 1
 )
-ENGINE = ${MergeTree}
+ENGINE = ${divided:MergeTree}
 -- By month of the span's own time, which a retried insert repeats exactly: deduplication is kept for each partition.
 PARTITION BY toYYYYMM(Timestamp)
 ORDER BY (ServiceName, SpanName, toDateTime(Timestamp))
@@ -48,7 +48,7 @@ ORDER BY (ServiceName, SpanName, toDateTime(Timestamp))
 TTL IngestedAt + INTERVAL ${retention_days} DAY
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, ${table_settings};
 
-CREATE TABLE IF NOT EXISTS otlp_requests
+CREATE TABLE IF NOT EXISTS ${here:otlp_requests}
 (
     resource_spans Array(Tuple(
         resource Tuple(attributes ${KeyValues}),
@@ -64,7 +64,7 @@ CREATE TABLE IF NOT EXISTS otlp_requests
 )
 ENGINE = Null;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS otlp_requests_mv TO otel_traces AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS ${here:otlp_requests_mv} TO ${all:otel_traces} AS
 WITH
     ${texts}
 SELECT

@@ -1,7 +1,7 @@
 -- Log records. Agents increasingly send message content and decisions as log events, so those that belong to a trace are
 -- also kept in the order the graders read them.
 
-CREATE TABLE IF NOT EXISTS otel_logs
+CREATE TABLE IF NOT EXISTS ${spread:otel_logs}
 (
     Timestamp          DateTime64(9)                       CODEC(Delta, ZSTD(1)),
     TimestampTime      DateTime DEFAULT toDateTime(Timestamp),
@@ -26,13 +26,13 @@ CREATE TABLE IF NOT EXISTS otel_logs
     INDEX idx_log_attr_key   mapKeys(LogAttributes)      TYPE bloom_filter(0.01)  GRANULARITY 1,
     INDEX idx_log_attr_value mapValues(LogAttributes)    TYPE bloom_filter(0.01)  GRANULARITY 1
 )
-ENGINE = ${MergeTree}
+ENGINE = ${divided:MergeTree}
 PARTITION BY toYYYYMM(Timestamp)
 ORDER BY (ServiceName, TimestampTime, Timestamp)
 TTL IngestedAt + INTERVAL ${retention_days} DAY
 SETTINGS index_granularity = 8192, ttl_only_drop_parts = 1, ${table_settings};
 
-CREATE TABLE IF NOT EXISTS otlp_log_requests
+CREATE TABLE IF NOT EXISTS ${here:otlp_log_requests}
 (
     resource_logs Array(Tuple(
         resource Tuple(attributes ${KeyValues}),
@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS otlp_log_requests
 )
 ENGINE = Null;
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS otlp_log_requests_mv TO otel_logs AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS ${here:otlp_log_requests_mv} TO ${all:otel_logs} AS
 WITH
     ${texts}
 SELECT
@@ -83,7 +83,7 @@ FROM
     )
 );
 
-CREATE TABLE IF NOT EXISTS agent_events
+CREATE TABLE IF NOT EXISTS ${spread:agent_events}
 (
     TraceId    String                              CODEC(ZSTD(1)),
     Timestamp  DateTime64(9)                       CODEC(Delta, ZSTD(1)),
@@ -94,16 +94,16 @@ CREATE TABLE IF NOT EXISTS agent_events
     ScopeName  LowCardinality(String)              CODEC(ZSTD(1)),
     IngestedAt DateTime DEFAULT now()              CODEC(Delta, ZSTD(1))
 )
-ENGINE = ${MergeTree}
+ENGINE = ${divided:MergeTree}
 PARTITION BY toYYYYMM(Timestamp)
 ORDER BY (TraceId, Timestamp)
 TTL IngestedAt + INTERVAL ${retention_days} DAY
 SETTINGS ttl_only_drop_parts = 1, ${table_settings};
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS agent_events_mv TO agent_events AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS ${here:agent_events_mv} TO ${part:agent_events} AS
 SELECT
     TraceId, Timestamp, SpanId,
     if(EventName != '', EventName, LogAttributes['event.name']) AS EventName,
     Body, LogAttributes AS Attributes, ScopeName
-FROM otel_logs
+FROM ${part:otel_logs}
 WHERE TraceId != '' AND (EventName != '' OR mapContains(LogAttributes, 'event.name'));

@@ -1,6 +1,6 @@
 -- What the spans mean to an agent, in one vocabulary, and one row for each trace.
 
-CREATE TABLE IF NOT EXISTS agent_spans
+CREATE TABLE IF NOT EXISTS ${spread:agent_spans}
 (
     TraceId            String                              CODEC(ZSTD(1)),
     Timestamp          DateTime64(9)                       CODEC(Delta, ZSTD(1)),
@@ -40,13 +40,13 @@ CREATE TABLE IF NOT EXISTS agent_spans
     DroppedAttributes  UInt32                              CODEC(ZSTD(1)),
     IngestedAt         DateTime DEFAULT now()              CODEC(Delta, ZSTD(1))
 )
-ENGINE = ${MergeTree}
+ENGINE = ${divided:MergeTree}
 PARTITION BY toYYYYMM(Timestamp)
 ORDER BY (TraceId, Timestamp)
 TTL IngestedAt + INTERVAL ${retention_days} DAY
 SETTINGS ttl_only_drop_parts = 1, ${table_settings};
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS agent_spans_mv TO agent_spans AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS ${here:agent_spans_mv} TO ${part:agent_spans} AS
 SELECT
     TraceId, Timestamp, SpanId, ParentSpanId, SpanName, Kind, Dialect,
     ${agent_columns},
@@ -65,7 +65,7 @@ SELECT
     DroppedAttributes
 FROM ${recognised:otel_traces};
 
-CREATE TABLE IF NOT EXISTS traces
+CREATE TABLE IF NOT EXISTS ${spread:traces}
 (
     TraceId        String,
     Start          SimpleAggregateFunction(min, DateTime64(9)),
@@ -87,12 +87,12 @@ CREATE TABLE IF NOT EXISTS traces
     LastIngested   SimpleAggregateFunction(max, DateTime64(3)),
     INDEX idx_last_ingested LastIngested TYPE minmax GRANULARITY 1
 )
-ENGINE = ${AggregatingMergeTree}
+ENGINE = ${divided:AggregatingMergeTree}
 ORDER BY TraceId
 TTL toDateTime(LastIngested) + INTERVAL ${retention_days} DAY
 SETTINGS ${table_settings};
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS traces_mv TO traces AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS ${here:traces_mv} TO ${part:traces} AS
 SELECT
     TraceId,
     min(s.Timestamp) AS Start,
@@ -115,21 +115,21 @@ SELECT
     countIf(Dialect != '') AS AgentSpanRows,
     countIf(StatusCode = 'Error') AS ErrorRows,
     now64(3) AS LastIngested
-FROM agent_spans AS s
+FROM ${part:agent_spans} AS s
 GROUP BY TraceId;
 
 -- A log event that comes late reopens its trace. It says nothing about the trace's extent: hence the neutral times.
-CREATE MATERIALIZED VIEW IF NOT EXISTS traces_events_mv TO traces AS
+CREATE MATERIALIZED VIEW IF NOT EXISTS ${here:traces_events_mv} TO ${part:traces} AS
 SELECT
     TraceId,
     fromUnixTimestamp64Nano(toInt64(9223372036854775807)) AS Start,
     fromUnixTimestamp64Nano(toInt64(0)) AS End,
     now64(3) AS LastIngested
-FROM agent_events
+FROM ${part:agent_events}
 GROUP BY TraceId;
 
 -- One finished row for each trace. `SpanRows` counts what arrived: OTLP clients repeat a batch whose answer they lost.
-CREATE VIEW IF NOT EXISTS traces_v AS
+CREATE VIEW IF NOT EXISTS ${spread:traces_v} AS
 SELECT
     TraceId,
     min(t.Start) AS Start,
@@ -148,12 +148,12 @@ SELECT
     sum(t.AgentSpanRows) AS AgentSpanCount,
     sum(t.ErrorRows) AS ErrorCount,
     max(t.LastIngested) AS LastIngested
-FROM traces AS t
+FROM ${part:traces} AS t
 GROUP BY TraceId
 HAVING SpanCount > 0;
 
 -- The exporter's table of where in time a trace lies, which dashboards use to find its spans.
-CREATE VIEW IF NOT EXISTS otel_traces_trace_id_ts AS
+CREATE VIEW IF NOT EXISTS ${spread:otel_traces_trace_id_ts} AS
 SELECT TraceId, toDateTime(Start) AS Start, toDateTime(End) AS End
-FROM traces
+FROM ${part:traces}
 WHERE SpanRows > 0;

@@ -1,6 +1,6 @@
 -- What the graders found, and the calls they judged.
 
-CREATE TABLE IF NOT EXISTS grades
+CREATE TABLE IF NOT EXISTS ${spread:grades}
 (
     TraceId       String                 CODEC(ZSTD(1)),
     SpanId        String                 CODEC(ZSTD(1)),
@@ -19,11 +19,11 @@ CREATE TABLE IF NOT EXISTS grades
     CaseDigest    LowCardinality(String) CODEC(ZSTD(1)),
     GradedAt      DateTime64(3) DEFAULT now64(3) CODEC(Delta, ZSTD(1))
 )
-ENGINE = ${ReplacingMergeTree:GradedAt}
+ENGINE = ${divided:ReplacingMergeTree(GradedAt)}
 ORDER BY (TraceId, SpanId, Grader, Subject, Generation)
 TTL toDateTime(GradedAt) + INTERVAL ${retention_days} DAY;
 
-CREATE TABLE IF NOT EXISTS tool_calls
+CREATE TABLE IF NOT EXISTS ${spread:tool_calls}
 (
     TraceId         String                 CODEC(ZSTD(1)),
     CallKey         String                 CODEC(ZSTD(1)),
@@ -45,12 +45,12 @@ CREATE TABLE IF NOT EXISTS tool_calls
     Generation      UInt32                 CODEC(ZSTD(1)),
     WrittenAt       DateTime64(3) DEFAULT now64(3) CODEC(Delta, ZSTD(1))
 )
-ENGINE = ${ReplacingMergeTree:WrittenAt}
+ENGINE = ${divided:ReplacingMergeTree(WrittenAt)}
 ORDER BY (TraceId, CallKey, Generation)
 TTL toDateTime(WrittenAt) + INTERVAL ${retention_days} DAY;
 
 -- Written last: a trace without its mark is graded again, which replaces rows and adds none.
-CREATE TABLE IF NOT EXISTS graded_traces
+CREATE TABLE IF NOT EXISTS ${spread:graded_traces}
 (
     TraceId      String,
     Generation   UInt32,
@@ -60,12 +60,12 @@ CREATE TABLE IF NOT EXISTS graded_traces
     GradedAt     DateTime64(3) DEFAULT now64(3),
     INDEX idx_last_ingested LastIngested TYPE minmax GRANULARITY 1
 )
-ENGINE = ${ReplacingMergeTree:GradedAt}
+ENGINE = ${divided:ReplacingMergeTree(GradedAt)}
 ORDER BY TraceId
 TTL toDateTime(GradedAt) + INTERVAL ${retention_days} DAY;
 
 -- The grades that count: those of the newest generation of each trace, unless its mark was taken back.
-CREATE VIEW IF NOT EXISTS grades_v AS
+CREATE VIEW IF NOT EXISTS ${spread:grades_v} AS
 SELECT g.*
-FROM grades AS g FINAL
-INNER JOIN (SELECT TraceId, Generation FROM graded_traces FINAL WHERE LastIngested > toDateTime64(0, 3)) AS m ON g.TraceId = m.TraceId AND g.Generation = m.Generation;
+FROM ${part:grades} AS g FINAL
+INNER JOIN (SELECT TraceId, Generation FROM ${part:graded_traces} FINAL WHERE LastIngested > toDateTime64(0, 3)) AS m ON g.TraceId = m.TraceId AND g.Generation = m.Generation;

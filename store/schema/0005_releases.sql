@@ -1,16 +1,16 @@
 -- What the gate keeps: golden cases by digest, and every decision for ever.
 
-CREATE TABLE IF NOT EXISTS suites
+CREATE TABLE IF NOT EXISTS ${here:suites}
 (
     Suite     String,
     Digest    String,
     Document  String CODEC(ZSTD(3)),
     CreatedAt DateTime64(3) DEFAULT now64(3)
 )
-ENGINE = ${ReplacingMergeTree:CreatedAt}
+ENGINE = ${everywhere:ReplacingMergeTree(CreatedAt)}
 ORDER BY (Suite, Digest);
 
-CREATE TABLE IF NOT EXISTS cases
+CREATE TABLE IF NOT EXISTS ${here:cases}
 (
     Suite       String,
     SuiteDigest String,
@@ -20,10 +20,10 @@ CREATE TABLE IF NOT EXISTS cases
     Document    String CODEC(ZSTD(3)),
     CreatedAt   DateTime64(3) DEFAULT now64(3)
 )
-ENGINE = ${ReplacingMergeTree:CreatedAt}
+ENGINE = ${everywhere:ReplacingMergeTree(CreatedAt)}
 ORDER BY (Suite, SuiteDigest, CaseId);
 
-CREATE TABLE IF NOT EXISTS decisions
+CREATE TABLE IF NOT EXISTS ${here:decisions}
 (
     DecisionId     String,
     DecidedAt      DateTime64(3),
@@ -40,5 +40,5 @@ CREATE TABLE IF NOT EXISTS decisions
     PreviousDigest String,
     Document       String CODEC(ZSTD(3))
 )
-ENGINE = ${MergeTree}
+ENGINE = ${everywhere:MergeTree}
 ORDER BY (DecidedAt, DecisionId);

@@ -1,0 +1,130 @@
+"""Brings a database to the newest schema, and remembers what was done.
+
+Promises: `apply` may be called by several processes and any number of times. A database knows how it is laid out: on one
+server or over a cluster, and which tables that somebody else fills (`store.attach`) are read beside its own. That is recorded
+with the versions, so whoever opens it later need not be told.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from store.attach import TABLES, Database, Source, statement
+from store.dialects import quote
+from store.errors import Permanent
+from store.schema import Layout, ledger, mark, plan
+
+# Columns only our own tables have.
+_OWN = {"otel_traces": "DroppedAttributes", "otel_logs": "IngestedAt"}
+
+
+def apply(database: Database, layout: Layout | None = None) -> list[str]:
+    """Bring `database` up to date; returns what was missing. A cluster named once is remembered."""
+    known = done_to(database)
+    layout = laid_out(database, layout or Layout(), known)
+    database.command(ledger(layout))
+    done = []
+    for made, statements in pending(database, layout, known):
+        for text in statements:
+            database.command(text)
+        if made:
+            record(database, made)
+            done.append(made)
+    return done
+
+
+def pending(database: Database, layout: Layout, known: set[str]) -> Iterator[tuple[str, list[str]]]:
+    """(what is recorded afterwards, statements) for all that `database` lacks, in order."""
+    if layout.cluster and not _cluster(known):
+        yield f"cluster {layout.cluster}", []
+    yield from plan(layout, known)
+    for source in sources(known):
+        made = statement(database, layout, source)
+        if mark(made) not in known:
+            query = made.partition(" AS\n")[2]
+            yield mark(made), [made, f"ALTER TABLE {source.view} MODIFY QUERY\n{query}"]
+
+
+def attach(database: Database, layout: Layout, found: list[Source]) -> list[str]:
+    """Read these tables from now on; returns what was done. Nothing is done to a table that cannot be read."""
+    known = done_to(database) | {source.version for source in found}
+    # Refuses before anything is made.
+    list(pending(database, layout := laid_out(database, layout, known), known))
+    database.command(ledger(layout))
+    for source in found:
+        record(database, source.version)
+    return apply(database, layout)
+
+
+def detach(database: Database, source: Source) -> None:
+    """Read the table no longer. What was read stays."""
+    database.command(f"DROP TABLE IF EXISTS {source.view}")
+    # The record of its view goes as well, so that attaching it again makes the view again.
+    database.command(
+        f"ALTER TABLE schema_migrations DELETE WHERE Version = {quote(source.version)} "
+        f"OR startsWith(Version, {quote(source.view + ' ')}) SETTINGS mutations_sync = 2"
+    )
+
+
+def done_to(database: Database) -> set[str]:
+    """What is recorded; nothing if the database is new."""
+    ledgers = "SELECT 1 AS found FROM system.tables WHERE database = currentDatabase() AND name = 'schema_migrations'"
+    if not database.query(ledgers):
+        return set()
+    return {str(row["Version"]) for row in database.query("SELECT DISTINCT Version FROM schema_migrations")}
+
+
+def record(database: Database, version: str) -> None:
+    database.command(f"INSERT INTO schema_migrations (Version) VALUES ({quote(version)})")
+
+
+def sources(known: set[str]) -> list[Source]:
+    """The tables a database is recorded to read."""
+    text = "\n".join(sorted(known))
+    found = re.findall(r"^attached (traces|logs) ([\w-]+)\.([\w-]+)$", text, re.MULTILINE | re.ASCII)
+    return [Source(signal, database, table) for signal, database, table in found]
+
+
+def laid_out(database: Database, layout: Layout, known: set[str]) -> Layout:
+    """`layout` as the database has it. Raises `Permanent` for one it does not have and cannot get."""
+    recorded, tables = _cluster(known), sources(known)
+    if layout.cluster and "0001_traces" in known and layout.cluster != recorded:
+        where = f"spread over the cluster {recorded!r}" if recorded else "on one server"
+        raise Permanent(f"this database is {where} and cannot be spread over {layout.cluster!r}; name a new database")
+    layout = replace(layout, cluster=recorded or layout.cluster)
+    if tables and layout.cluster:
+        raise Permanent("a database that is spread over a cluster cannot read other tables where they are")
+    here = str(database.query("SELECT currentDatabase() AS here")[0]["here"])
+    taken = {source.table for source in tables if source.database == here} & {*TABLES.values()}
+    if "otel_traces" in taken:
+        taken.add("otel_traces_trace_id_ts")  # the exporter's own
+    if "0001_traces" not in known:
+        for table in _OWN.keys() - taken:
+            _refuse_foreign(database, table)
+    elif ours := {t for t in taken & _OWN.keys() if _foreign(database, t) is False}:
+        raise Permanent(f"{', '.join(sorted(ours))} of this database is tracegrade's own: it is read already")
+    return replace(layout, renamed={table: f"tracegrade_{table}" for table in taken})
+
+
+def _cluster(known: set[str]) -> str:
+    return next((version.removeprefix("cluster ") for version in known if version.startswith("cluster ")), "")
+
+
+def _foreign(database: Database, table: str) -> bool | None:
+    """Whether somebody else made the table of that name; None if there is none."""
+    found = database.query(
+        "SELECT count() AS columns, countIf(name = {own:String}) AS own FROM system.columns "
+        "WHERE database = currentDatabase() AND table = {table:String}",
+        {"own": _OWN[table], "table": table},
+    )[0]
+    return None if not found["columns"] else not found["own"]
+
+
+def _refuse_foreign(database: Database, table: str) -> None:
+    if _foreign(database, table):
+        raise Permanent(
+            f"this database already has a table {table} that something else fills; run `tracegrade schema attach` to grade "
+            "what is in it, or name another database in `store`"
+        )
