@@ -58,9 +58,9 @@ with scripted.tracing(root=False):
     agent = ToolCallingAgent(
         tools=[lookup_order, send_refund],
         model=OpenAIServerModel(scripted.MODEL, api_base=f"{scripted.PROVIDER}/v1", api_key="unused"),
-        instructions=scripted.SYSTEM,
         name="support_agent",
         description="Answers customers.",
         verbosity_level=0,
     )
+    agent.prompt_templates["system_prompt"] = scripted.SYSTEM
     agent.run(scripted.USER)
