@@ -103,12 +103,17 @@ class GateService:
         self._lock = threading.Lock()
         self._settle_seconds = settle_seconds
         self._wait_until_loaded = wait_until_loaded
+        self._hurried = threading.Event()
         for name, policy in self._policies.items():
             validate(policy, self._graders, name)
 
     def ping(self) -> None:
         """Raises `StoreError` if the store does not answer."""
         self._store.query("SELECT 1 AS One")
+
+    def hurry(self) -> None:
+        """Wait for nothing any more: the process is about to end. Evaluations under way decide on what is there."""
+        self._hurried.set()
 
     # --- suites ---
 
@@ -173,9 +178,8 @@ class GateService:
         while any(
             evidence.pending(self._store, plan.suite, arm) for arm in (plan.request.baseline, plan.request.candidate)
         ):
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or self._hurried.wait(0.2):
                 return
-            time.sleep(0.2)
 
     def _keep(self, decision: Decision, plan: Plan, decision_id: str) -> StoredDecision:
         with self._lock:

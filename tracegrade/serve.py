@@ -32,7 +32,8 @@ from store.client import Dsn, Signal, Store, connect
 from tracegrade.config import Config, Grading, is_loopback
 from tracegrade.running import Addresses, announced, find
 
-DRAIN_SECONDS = 20.0
+ANSWER_SECONDS = 5.0
+"""How long calls to the gate that are under way may take once the process is asked to stop."""
 RECONNECT_SECONDS = 2.0
 GRPC_CONCURRENCY = 64
 
@@ -96,7 +97,7 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
         except Retryable as error:
             if Dsn.parse(config.dsn).embedded:
                 raise
-            await _receive(collector, stack)
+            await _receive(config, collector, stack)
             log.warning("receiving, but not storing yet: %s", error)
             sink.store = await _open_once_there(config, stopping)
             if sink.store is None:
@@ -110,7 +111,8 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
         clickhouse = _serve_clickhouse(config, stack)
         grading = _grade(config, sink.store, graders, stack)
         if not late:
-            await _receive(collector, stack)
+            await _receive(config, collector, stack)
+        stack.callback(gate.hurry)
         addresses = Addresses(
             otlp_grpc=f"{config.collector.grpc_host}:{collector.grpc_port}",
             otlp_http=f"{config.collector.http_host}:{collector.http_port}",
@@ -145,9 +147,9 @@ async def _open_once_there(config: Config, stopping: asyncio.Event) -> Store | N
     return None
 
 
-async def _receive(collector: Collector, stack: AsyncExitStack) -> None:
+async def _receive(config: Config, collector: Collector, stack: AsyncExitStack) -> None:
     await collector.start()
-    stack.push_async_callback(collector.stop, DRAIN_SECONDS)
+    stack.push_async_callback(collector.stop, config.collector.drain_seconds)
 
 
 async def _serve_gate(config: Config, gate: GateService, stack: AsyncExitStack) -> int:
@@ -189,7 +191,7 @@ async def _serve_gate_grpc(config: Config, gate: GateService, stack: AsyncExitSt
             f"cannot listen on `gate.host` {host}, `gate.grpc_port` {port}; free it or choose another"
         ) from error
     await server.start()
-    stack.push_async_callback(server.stop, DRAIN_SECONDS)
+    stack.push_async_callback(server.stop, ANSWER_SECONDS)
     return bound
 
 

@@ -19,7 +19,6 @@ from gate.service import GateService
 from graders import grader_types
 from store.client import Dsn
 from tracegrade.config import Config, load_config
-from tracegrade.serve import DRAIN_SECONDS
 
 CASES = ("minimal", "external-store", "tuned")
 MOUNT = "/etc/tracegrade/"
@@ -134,7 +133,8 @@ def test_the_pod_is_closed_and_can_still_write_where_it_must(chart: Path, case: 
     assert set(mounts.values()) == volumes
     config = yaml.safe_load(manifests["ConfigMap"]["data"]["tracegrade.yaml"])
     assert mounts[config["data_dir"]] == stateful["volumeClaimTemplates"][0]["metadata"]["name"]
-    assert pod["terminationGracePeriodSeconds"] > DRAIN_SECONDS
+    drain = config.get("collector", {}).get("drain_seconds", CollectorSettings().drain_seconds)
+    assert pod["terminationGracePeriodSeconds"] >= drain + 20
     assert stateful["replicas"] == 1
 
 
