@@ -1,91 +1,34 @@
-"""Reads what one span says: messages, tool arguments and results, documents, offered tools.
+"""Reads what one span says: tool arguments and results, documents, offered tools.
 
 Where each piece stands is data (`content` in store/dialects.yaml). Everything here takes text of unknown origin: JSON
-is decoded leniently, wrappers that frameworks put around values are removed, and nothing raises on any input. Joining
-what several spans say is the assembler's business.
+is decoded leniently, wrappers that frameworks put around values are removed, and nothing raises on any input. Messages are
+`graders.messages`; joining what several spans say is the assembler's business.
 """
 
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import orjson
 
 from store.dialects import mapping
-from store.types import Approval, ContentState, Document, Span, SpanEvent, SpanKind, ToolDefinition, Trace
+from store.types import ContentState, Document, Span, SpanEvent, ToolDefinition
 
-REDACTED = frozenset({"<REDACTED>", "__REDACTED__", "[REDACTED]", "REDACTED", "<redacted>"})
+REDACTED = frozenset(
+    {"<REDACTED>", "__REDACTED__", "[REDACTED]", "REDACTED", "<redacted>", "<redacted by configuration>"}
+)
 
 Families = dict[str, dict[int, list[tuple[str, str]]]]
 """The indexed attributes of a span: prefix, then index, then (rest of the key, value)."""
 
-_MAX_KEY = 200
-_HISTORIES = 4
 _NO_ID = frozenset({"", "<not specified>", "None", "null"})
-_INTERRUPTED = re.compile(r"\bbefore_tool_call:([^:']{1,200}):")
 _JSON_HEADS = frozenset('{["')
 _MAX_DECODES = 2
 _MAX_WRAPPERS = 6
 _REPR_CALL_ID = re.compile(r"\btool_call_id='([^']{1,200})'")
-_MESSAGE_EVENTS = {
-    "gen_ai.system.message": "system",
-    "gen_ai.user.message": "user",
-    "gen_ai.assistant.message": "assistant",
-    "gen_ai.tool.message": "tool",
-}
-_TEXT_PARTS = frozenset({"text", "output_text", "input_text", None, "refusal"})
-_CALL_PARTS = frozenset({"tool_call", "tool_use", "tool-call", "function_call"})
-_RESULT_PARTS = frozenset(
-    {"tool_call_response", "tool_result", "tool-result", "function_call_output", "function_result"}
-)
-_ROLES = {"human": "user", "ai": "assistant", "model": "assistant", "developer": "system", "function": "tool"}
-
-
-class Request(NamedTuple):
-    """A tool call as the model asked for it."""
-
-    id: str
-    name: str
-    arguments: object
-    """Decoded if it was JSON, else as written; None when absent."""
-    provider: bool = False
-
-    @property
-    def key(self) -> str:
-        """The arguments in canonical JSON."""
-        return canonical(self.arguments)
-
-
-@dataclass(slots=True, eq=False)
-class Turn:
-    """One message of one model call. Never changed; not frozen, because making frozen ones took a tenth of all time."""
-
-    role: str
-    text: str = ""
-    requests: tuple[Request, ...] = ()
-    answers: str = ""
-    """For role `tool`: the call id it answers; may be empty."""
-    answers_name: str = ""
-    failed: bool = False
-    empty: bool = False
-    """An answer that was captured, and holds nothing."""
-    provider: bool = False
-    finish: str = ""
-    approvals: tuple[Approval, ...] = ()
-    identity: tuple[object, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        if self.requests:
-            calls = tuple((r.id, r.name, r.key) for r in self.requests)
-            text = "" if all(c[0] for c in calls) else self.text.strip()
-            self.identity = (self.role, text, calls)
-        else:
-            self.identity = (self.role, self.text.strip(), self.answers)
 
 
 class Value(NamedTuple):
@@ -109,7 +52,7 @@ def _family_prefixes() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1 << 16)
-def _split(key: str) -> tuple[str, int, str] | None:
+def family_of(key: str) -> tuple[str, int, str] | None:
     """Prefix, index and rest of an indexed attribute; the same keys come with every span."""
     for prefix in _family_prefixes():
         if key.startswith(prefix):
@@ -186,7 +129,7 @@ def arguments(span: Span, events: Sequence[SpanEvent]) -> Value:
         if isinstance(parameters, dict) and not parameters.keys() & {"type", "properties"}:
             return Value(parameters, canonical(parameters), ContentState.PRESENT)
         return Value(state=_absent(span, "tool.call.arguments"))
-    state = state_of(raw)
+    state = _state(span, "tool_arguments", raw)
     if state not in (ContentState.PRESENT, ContentState.TRUNCATED):
         return Value(state=state)
     value, call_id = decode(raw), ""
@@ -197,14 +140,14 @@ def arguments(span: Span, events: Sequence[SpanEvent]) -> Value:
 
 def _unwrap_arguments(value: dict[str, Any]) -> tuple[object, str]:
     if value.get("type") == "tool_call" and isinstance(value.get("args"), dict):  # LangChain ToolCall
-        return value["args"], _id(value.get("id"))
+        return value["args"], call_id_of(value.get("id"))
     if "kwargs" in value and "args" in value and "sanitize_inputs_outputs" in value:  # smolagents
         positional = value["args"]
         named = value["kwargs"] if isinstance(value["kwargs"], dict) else {}
         return ({**named, "args": positional} if positional else named), ""
     if "inputs" in value and ("input_str" in value or "kwargs" in value):  # Traceloop
         kwargs = value.get("kwargs")
-        call_id = _id(kwargs.get("tool_call_id")) if isinstance(kwargs, dict) else ""
+        call_id = call_id_of(kwargs.get("tool_call_id")) if isinstance(kwargs, dict) else ""
         return value["inputs"], call_id
     if value.keys() == {"tool_name", "arguments"}:  # Traceloop MCP
         return decode(value["arguments"]), ""
@@ -226,7 +169,8 @@ def result(span: Span, events: Sequence[SpanEvent]) -> Value:
         ):  # sent, and empty: the tool said nothing
             return Value("", "", ContentState.PRESENT)
         return Value(state=_absent(span, "tool.call.result"))
-    return unwrap_result(raw)
+    state = _state(span, "tool_result", raw)
+    return unwrap_result(raw) if state in (ContentState.PRESENT, ContentState.TRUNCATED) else Value(state=state)
 
 
 def unwrap_result(raw: object) -> Value:
@@ -242,7 +186,7 @@ def unwrap_result(raw: object) -> Value:
             break
         inner: object
         if "tool_call_id" in value and "content" in value:  # LangChain ToolMessage
-            call_id = _id(value["tool_call_id"]) or call_id
+            call_id = call_id_of(value["tool_call_id"]) or call_id
             failed = failed or value.get("status") == "error"
             inner = value["content"]
         elif value.get("type") == "tool" and isinstance(value.get("data"), dict):
@@ -289,6 +233,15 @@ def state_of(raw: object) -> ContentState:
     return ContentState.PRESENT
 
 
+def _state(span: Span, content: str, raw: object) -> ContentState:
+    placeholders = mapping().placeholders
+    if raw in placeholders.values():
+        key = next((k for k in content_keys()[content] if span.attributes.get(k)), "")
+        if placeholders.get(key) == raw:
+            return ContentState.ABSENT
+    return state_of(raw)
+
+
 def _absent(span: Span, what: str) -> ContentState:
     if f"gen_ai.{what}_ref" in span.attributes:
         return ContentState.EXTERNALISED
@@ -304,336 +257,68 @@ def first(attributes: Mapping[str, str], content: str) -> str | None:
     return None
 
 
-def _id(value: object) -> str:
+def call_id_of(value: object) -> str:
+    """An id out of anything; empty when it is none."""
     text = str(value).strip() if isinstance(value, str | int) else ""
     return "" if text in _NO_ID else text
-
-
-# --- messages -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class History:
-    """The messages a model call read. The next call of the same conversation sends them again, with more behind them."""
-
-    turns: list[Turn] = field(default_factory=list)
-    counts: dict[object, int] = field(default_factory=dict)
-    """How often each turn stands among the counted ones."""
-    counted: int = 0
-    """How many of `turns` are in `counts`; they were shown before."""
-    raw: str = ""
-
-
-class Reader:
-    """Reads the messages of one trace's spans, parsing a message that is sent again only once."""
-
-    def __init__(self) -> None:
-        self._known: dict[object, tuple[Turn, ...]] = {}
-        self._histories: deque[History] = deque(maxlen=_HISTORIES)
-
-    def families(self, span: Span) -> Families:
-        """The indexed attributes of a span: prefix, then index, then (rest of the key, value)."""
-        found: Families = {}
-        for key, value in span.attributes.items():
-            if len(key) < _MAX_KEY and (hit := _split(key)):
-                prefix, index, rest = hit
-                found.setdefault(prefix, {}).setdefault(index, []).append((rest, value))
-        return found
-
-    def history(self, span: Span, families: Families) -> History:
-        """The input messages of a span; the history of an earlier call, extended, if this call continues it."""
-        for key in content_keys()["input_messages"]:
-            raw = span.attributes.get(key)
-            if raw and raw[0] == "[":
-                for known in self._histories:
-                    size = len(known.raw)
-                    # Behind a whole list without its bracket, a comma can only begin the next element of that list.
-                    if len(raw) > size and raw[size : size + 1] == "," and raw.startswith(known.raw):
-                        known.turns.extend(self.parse("[" + raw[size + 1 :], "user"))
-                        known.raw = raw[:-1] if raw[-1] == "]" else ""
-                        return known
-                history = History(list(self.parse(raw, "user")), raw=raw[:-1] if raw[-1] == "]" else "")
-                if history.turns:
-                    if history.raw:
-                        self._histories.append(history)
-                    return history
-            elif raw or key in families:
-                return History(self.turns(span, families, "input_messages", "user"))
-        return History()
-
-    def turns(self, span: Span, families: Families, what: str, role: str) -> list[Turn]:
-        """The messages in content field `what`; `role` is used where none is given."""
-        for key in content_keys()[what]:
-            if key.endswith("."):
-                group = families.get(key)
-                if group:
-                    return [t for index in sorted(group) for t in self._family(group[index], role)]
-            elif raw := span.attributes.get(key):
-                turns = list(self.parse(raw, role))
-                if turns:
-                    return turns
-        return []
-
-    def parse(self, raw: object, role: str) -> Iterator[Turn]:
-        """Messages out of JSON text, or text as one message."""
-        value = decode(raw)
-        if isinstance(value, dict):
-            nested = value.get("messages")
-            value = nested if isinstance(nested, list) else [value]
-        if isinstance(value, str):
-            if value in REDACTED:
-                return
-            value = [{"role": role, "content": value}]
-        if not isinstance(value, list):
-            return
-        if value and all(isinstance(item, list) for item in value):  # LangChain sends a batch of one
-            value = [message for batch in value for message in batch]
-        if value and all(isinstance(item, dict) and "type" in item and "role" not in item for item in value):
-            value = [{"role": role, "parts": value}]  # system_instructions are bare parts
-        for item in value:
-            if isinstance(item, dict):
-                fingerprint = (role, canonical(item))
-                turns = self._known.get(fingerprint)
-                if turns is None:
-                    turns = tuple(_message(item, role))
-                    if fingerprint[1]:
-                        self._known[fingerprint] = turns
-                yield from turns
-
-    def _family(self, group: list[tuple[str, str]], role: str) -> tuple[Turn, ...]:
-        fingerprint = (role, tuple(group))
-        turns = self._known.get(fingerprint)
-        if turns is None:
-            turns = self._known[fingerprint] = tuple(_message(_unflatten(group), role))
-        return turns
-
-    def events(self, events: Iterable[SpanEvent]) -> tuple[list[Turn], list[Turn]]:
-        """Input and output messages out of the legacy message events, and of `operation.details`."""
-        inputs: list[Turn] = []
-        outputs: list[Turn] = []
-        for event in events:
-            attributes = event.attributes
-            if role := _MESSAGE_EVENTS.get(event.name):
-                item = {k: decode(v) if k in ("tool_calls", "content") else v for k, v in attributes.items()}
-                item["role"] = role
-                if role == "tool":
-                    item["tool_call_id"] = attributes.get("id", attributes.get("tool_call_id", ""))
-                inputs.extend(_message(item, role))
-            elif event.name == "gen_ai.choice":
-                message = decode(attributes.get("message", attributes.get("content", "")))
-                item = dict(message) if isinstance(message, dict) else {"content": message}
-                item.setdefault("role", "assistant")
-                if "tool_calls" in attributes:
-                    item["tool_calls"] = decode(attributes["tool_calls"])
-                if "finish_reason" in attributes:
-                    item["finish_reason"] = attributes["finish_reason"]
-                outputs.extend(_message(item, "assistant"))
-            elif event.name == "gen_ai.client.inference.operation.details":
-                inputs.extend(self.parse(attributes.get("gen_ai.system_instructions"), "system"))
-                inputs.extend(self.parse(attributes.get("gen_ai.input.messages"), "user"))
-                outputs.extend(self.parse(attributes.get("gen_ai.output.messages"), "assistant"))
-        return inputs, outputs
-
-
-def _unflatten(group: list[tuple[str, str]]) -> dict[str, Any]:
-    """`message.role`, `message.tool_calls.0.tool_call.function.name`… as the message they were flattened from."""
-    item: dict[str, Any] = {}
-    calls: dict[int, dict[str, str]] = {}
-    blocks: dict[int, dict[str, str]] = {}
-    for rest, value in group:
-        rest = rest.removeprefix("message.")
-        head, _, tail = rest.partition(".")
-        if head in ("tool_calls", "contents") and tail:
-            number, _, name = tail.partition(".")
-            if number.isdecimal() and len(number) < 7:
-                target = calls if head == "tool_calls" else blocks
-                target.setdefault(int(number), {})[name.split(".", 1)[-1]] = value
-        else:
-            item[rest] = value
-    if calls:
-        item["tool_calls"] = [
-            {
-                "id": c.get("id", ""),
-                "name": c.get("function.name", c.get("name", "")),
-                "arguments": c.get("function.arguments", c.get("arguments")),
-            }
-            for _, c in sorted(calls.items())
-        ]
-    if blocks:
-        texts = [b["text"] for _, b in sorted(blocks.items()) if b.get("text")]
-        item.setdefault("content", "\n".join(texts))
-    return item
-
-
-def _message(item: Mapping[str, Any], default_role: str) -> Iterator[Turn]:
-    """One message of any shape: its own turn, and one turn for every tool result inside it."""
-    parts = item.get("parts")
-    if type(parts) is list and len(parts) == 1 and type(parts[0]) is dict and parts[0].get("type") == "text":
-        role, text = item.get("role"), parts[0].get("content")
-        if role in ("system", "user", "assistant") and type(text) is str and text and "tool_calls" not in item:
-            finish = item.get("finish_reason")
-            if finish != "interrupt":
-                yield Turn(role, "" if text in REDACTED else text, finish=finish if isinstance(finish, str) else "")
-                return
-    wrapped = None
-    if parts is None:
-        wrapped = item.get("kwargs") if item.get("lc") == 1 else item.get("message", item.get("data"))
-    if isinstance(wrapped, dict) and ("content" in wrapped or "parts" in wrapped):
-        item = {**wrapped, "role": wrapped.get("role", item.get("role", wrapped.get("type", item.get("type"))))}
-    role = str(item.get("role") or item.get("type") or default_role)
-    role = _ROLES.get(role, role)
-    if role not in ("system", "user", "assistant", "tool"):
-        role = default_role
-    texts: list[str] = []
-    requests: list[Request] = []
-    answers: list[Turn] = []
-    approvals: list[Approval] = []
-    parts = item.get("parts", item.get("content"))
-    for part in parts if isinstance(parts, list) else [parts]:
-        if isinstance(part, str):
-            texts.append(part)
-        elif isinstance(part, dict):
-            _part(part, texts, requests, answers, approvals)
-    calls = decode(item["tool_calls"]) if "tool_calls" in item else None
-    for call in calls if isinstance(calls, list) else ():
-        if isinstance(call, dict):
-            function = call.get("function")
-            source = function if isinstance(function, dict) else call
-            arguments = decode(source.get("arguments", source.get("args", source.get("input"))))
-            name = source.get("name")
-            if isinstance(name, str) and name:
-                requests.append(Request(_id(call.get("id")), name, arguments))
-    text = "\n".join(t for t in texts if t and t not in REDACTED)
-    finish = item.get("finish_reason")
-    if finish == "interrupt":  # Strands: the ids of the calls that wait stand in the text
-        approvals += [_waits(call_id) for call_id in _INTERRUPTED.findall(text)]
-    refusal = item.get("refusal")
-    if isinstance(refusal, str) and refusal and not text:
-        text, finish = refusal, "refusal"
-    if role == "tool" and not answers and not requests:
-        value = unwrap_result(text)
-        yield Turn(
-            "tool",
-            value.text,
-            answers=_id(item.get("tool_call_id")) or value.call_id,
-            answers_name=str(item.get("name") or ""),
-            failed=value.failed or bool(item.get("error")) or item.get("status") == "error",
-            empty=item.get("content") == "",
-        )
-        return
-    if text or requests or approvals or not answers:
-        yield Turn(
-            "user" if role == "tool" else role,
-            text,
-            tuple(requests),
-            finish=finish if isinstance(finish, str) else "",
-            approvals=tuple(approvals),
-        )
-    yield from answers
-
-
-def _waits(call_id: str) -> Approval:
-    return Approval("require_approval", 0, call_id=call_id, evidence="framework_structure")
-
-
-def _part(
-    part: Mapping[str, Any],
-    texts: list[str],
-    requests: list[Request],
-    answers: list[Turn],
-    approvals: list[Approval],
-) -> None:
-    kind = part.get("type")
-    if kind is None and ("toolUse" in part or "toolResult" in part):  # Bedrock, as Strands sends it
-        kind = "tool_use" if "toolUse" in part else "tool_result"
-        inner = part.get("toolUse", part.get("toolResult"))
-        part = {**inner, "tool_use_id": inner.get("toolUseId")} if isinstance(inner, dict) else {}
-        part = {**part, "is_error": part.get("status") == "error"}
-    if kind is not None and not isinstance(kind, str):
-        return
-    if kind in _TEXT_PARTS:
-        text = part.get("content", part.get("text", part.get("refusal")))
-        if isinstance(text, str):
-            texts.append(text)
-    elif kind in _CALL_PARTS:
-        arguments = part.get("arguments", part.get("input", part.get("args")))
-        name = part.get("name", part.get("toolName"))
-        if isinstance(name, str) and name:
-            call_id = _id(part.get("id") or part.get("tool_use_id") or part.get("call_id") or part.get("toolCallId"))
-            requests.append(Request(call_id, name, decode(arguments), part.get("builtin") is True))
-    elif kind in _RESULT_PARTS:
-        raw = part.get("response")
-        if raw is None:
-            raw = next((part[k] for k in ("result", "content", "output") if part.get(k) is not None), None)
-        call_id = _id(part.get("id") or part.get("tool_use_id") or part.get("call_id") or part.get("toolCallId"))
-        value = unwrap_result(raw)
-        failed = value.failed or part.get("is_error") is True
-        name = str(part.get("name") or "")
-        provider = part.get("builtin") is True
-        answers.append(
-            Turn(
-                "tool",
-                value.text,
-                answers=call_id,
-                answers_name=name,
-                failed=failed,
-                empty=raw == "",
-                provider=provider,
-            )
-        )
-    elif kind == "server_tool_call":
-        details = part.get("server_tool_call")
-        name = part.get("name")
-        if isinstance(name, str) and name:
-            requests.append(Request(_id(part.get("id")), name, decode(details), provider=True))
-    elif kind == "server_tool_call_response":
-        text = text_of(part.get("server_tool_call_response"))
-        answers.append(Turn("tool", text, answers=_id(part.get("id")), provider=True))
-    elif kind in ("function_approval_request", "function_approval_response"):
-        call = part.get("function_call")
-        call = call if isinstance(call, dict) else {}
-        if kind == "function_approval_request":
-            outcome = "require_approval"
-        else:
-            outcome = "allow" if part.get("approved") is True else "deny"
-        approvals.append(
-            Approval(
-                outcome,
-                0,
-                mechanism="human" if kind == "function_approval_response" else "unknown",
-                call_id=_id(call.get("call_id", call.get("id"))),
-                tool_name=str(call.get("name") or ""),
-                evidence="framework_structure",
-            )
-        )
 
 
 # --- documents and definitions --------------------------------------------------------------------------------------
 
 
 def documents(span: Span, families: Families) -> list[Document]:
-    """The passages a retrieval or reranking span returned."""
+    """The passages a retrieval or reranking span returned; what the best source leaves out is filled from the others."""
+    found: list[Document] = []
     for key in content_keys()["documents"]:
         if key.endswith("."):
-            group = families.get(key)
-            if group:
-                flat = [{k.removeprefix("document."): v for k, v in group[i]} for i in sorted(group)]
-                return [_document(d, span.span_id) for d in flat]
-        elif raw := span.attributes.get(key):
-            found = _document_list(decode(raw))
-            if found:
-                return [_document(d, span.span_id) for d in found]
-    for key in content_keys()["output"]:
-        found = _document_list(decode(span.attributes.get(key)))
-        if found:
-            return [_document(d, span.span_id) for d in found]
-    return []
+            group = families.get(key) or {}
+            items: list[dict[str, Any]] = [
+                {k.removeprefix("document."): v for k, v in group[index]} for index in sorted(group)
+            ]
+        else:
+            items = _document_list(decode(span.attributes.get(key)))
+        other = [_document(item, span.span_id) for item in items]
+        if not found:
+            found = other
+        elif len(other) == len(found):
+            found = [_filled(document, more) for document, more in zip(found, other, strict=True)]
+    return found
+
+
+def tool_documents(value: object, span_id: str) -> list[Document]:
+    """The passages in the result of a tool that retrieves."""
+    return [_document(item, span_id) for item in _document_list(value) if _PASSAGE & item.keys()]
+
+
+_PASSAGE = frozenset({"content", "text", "page_content"})
+
+
+def _filled(document: Document, other: Document) -> Document:
+    return Document(
+        document.id or other.id,
+        document.text or other.text,
+        document.span_id,
+        other.score if document.score is None else document.score,
+        document.source or other.source,
+    )
 
 
 def _document_list(value: object) -> list[dict[str, Any]]:
-    if isinstance(value, dict):
-        value = value.get("documents")
-    return [d for d in value if isinstance(d, dict)] if isinstance(value, list) else []
+    for _ in range(_MAX_WRAPPERS):
+        if not isinstance(value, dict):
+            break
+        value = next((value[k] for k in ("documents", "output", "outputs", "results") if k in value), None)
+        value = decode(value)
+    items = [_serialised(item) for item in value] if isinstance(value, list) else []
+    return [item for item in items if item]
+
+
+def _serialised(item: object) -> dict[str, Any]:
+    """A document as it is, or out of LangChain's serialisation."""
+    if not isinstance(item, dict):
+        return {}
+    inner = item.get("kwargs") if item.get("lc") == 1 else item.get("document")
+    return {**inner, **{k: v for k, v in item.items() if k == "score"}} if isinstance(inner, dict) else item
 
 
 def _document(item: Mapping[str, Any], span_id: str) -> Document:
@@ -642,7 +327,7 @@ def _document(item: Mapping[str, Any], span_id: str) -> Document:
     text = text_of(next((item[k] for k in ("content", "text", "page_content") if item.get(k)), ""))
     sources = (item.get(k) or details.get(k) for k in ("source", "url", "uri", "title", "name"))
     return Document(
-        id=_id(item.get("id")) or _id(details.get("id")),
+        id=call_id_of(item.get("id")) or call_id_of(details.get("id")),
         text="" if text in REDACTED else text,
         span_id=span_id,
         score=number(item.get("score", details.get("score"))),
@@ -705,37 +390,3 @@ def _definition(item: Mapping[str, Any]) -> ToolDefinition | None:
     schemas = (decode(source.get(k)) for k in keys)
     schema = next((s for s in schemas if isinstance(s, dict)), None)
     return ToolDefinition(name, text_of(source.get("description")), schema)
-
-
-def finish_reasons(span: Span) -> tuple[str, ...]:
-    """Why the model stopped, as the provider wrote it."""
-    raw = span.attributes.get("gen_ai.response.finish_reasons")
-    if raw:
-        value = decode(raw)
-        items = value if isinstance(value, list) else [value]
-        return tuple(str(v) for v in items if isinstance(v, str))
-    keys = ("llm.finish_reason", "gen_ai.response.finish_reason", "llm.response.finish_reason", "stop_reason")
-    return tuple(span.attributes[k] for k in keys if span.attributes.get(k))[:1]
-
-
-_STOPPED_TO_CALL = re.compile("tool|function", re.IGNORECASE)
-
-
-def hides_calls(trace: Trace) -> bool:
-    """Whether a trace without tool calls may have had some: no model call shows its messages, or says why it stopped.
-
-    What an agent span repeats of the conversation is no proof: it seldom holds the calls.
-    """
-    if trace.tool_calls:
-        return False
-    heard = {message.span_id for message in trace.messages}
-    models = [span for span in trace.spans if span.kind is SpanKind.LLM]
-    if any(span.span_id in heard for span in models):
-        return False
-    reasons = [finish_reasons(span) for span in models]
-    return not models or any(not given or any(map(_STOPPED_TO_CALL.search, given)) for given in reasons)
-
-
-def speaks(span: Span) -> bool:
-    """Whether a span may hold messages."""
-    return span.kind in (SpanKind.LLM, SpanKind.AGENT)

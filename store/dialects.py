@@ -109,6 +109,54 @@ class FinishReasons(_Part):
     values: dict[str, tuple[str, ...]]
 
 
+class MessageEvent(_Part):
+    """A log record that holds one message."""
+
+    role: Literal["system", "user", "assistant"]
+    text: tuple[str, ...]
+    """Attributes that may hold its text."""
+
+
+class ToolEvent(_Part):
+    """A log record that tells of a tool call, by attribute."""
+
+    name: tuple[str, ...]
+    call_id: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+    result: tuple[str, ...] = ()
+    error: tuple[str, ...] = ()
+    success: str = ""
+
+
+class Events(_Part):
+    """Log records and span events beside those of the OpenTelemetry conventions, by name without the sender's prefix."""
+
+    prefixes: tuple[str, ...]
+    messages: dict[str, MessageEvent]
+    tools: dict[str, ToolEvent]
+    decisions: tuple[str, ...]
+
+
+class Mark(_Part):
+    """An attribute that tells whether the tool of a span ran."""
+
+    attribute: str
+    value: str = ""
+    """Empty: any value."""
+    ran: bool
+
+
+class Signature(_Part):
+    """A text that explains why a call did not run. It never grants anything."""
+
+    outcome: Literal["deny", "cancelled", "require_approval"]
+    mechanism: str = "unknown"
+    starts: tuple[str, ...] = ()
+    """Patterns that stand at the beginning of the text."""
+    holds: tuple[str, ...] = ()
+    """Literal parts."""
+
+
 class Shown(_Part):
     """What telemetry shows, shows only with content capture turned on, and hides."""
 
@@ -166,6 +214,13 @@ class DialectMapping(_Part):
     names: tuple[NameRule, ...]
     fields: dict[_SCALARS, FieldRule]
     content: dict[str, tuple[str, ...]]
+    placeholders: dict[str, str]
+    """Attribute to the value that stands for content that is not captured."""
+    events: Events
+    executed: tuple[Mark, ...]
+    signatures: tuple[Signature, ...]
+    pseudo_tools: str
+    """Names, as a pattern, of tools that are none: they stand for a message of the framework."""
     finish_reasons: FinishReasons
     dialects: dict[str, Dialect]
 

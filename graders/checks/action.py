@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel
 
 from graders.base import Grader, Score, failed, passed, skip, unknown
-from graders.content import finish_reasons
+from graders.messages import finish_reasons
 from store.types import ContentState, Evidence, Severity, SpanKind, Trace
 
 Action = Literal["answer", "abstain", "clarify", "refuse", "escalate"]
@@ -99,8 +99,8 @@ def classify(trace: Trace) -> tuple[Action, str, str] | None:
     models = [s for s in trace.spans if s.kind is SpanKind.LLM]
     if models:
         for reason in finish_reasons(models[-1]):
-            if table["refuse"]["finish"].search(reason):
-                return "refuse", f"the model stopped with {reason}", models[-1].span_id
+            if table["refuse"]["finish"].search(reason.raw):
+                return "refuse", f"the model stopped with {reason.raw}", models[-1].span_id
     handoff = next((s for s in reversed(trace.spans) if s.kind is SpanKind.HANDOFF), None)
     if handoff is not None and not trace.answer:
         return "escalate", f"handed off: {handoff.name}", handoff.span_id

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from graders.base import Grader, Score, failed, passed, skip, unknown
-from graders.content import canonical, hides_calls
+from graders.content import canonical
+from graders.messages import hides_calls
 from graders.policy import ApprovalPolicy, Effect, Explicit, UserConfirmation
 from store.types import Approval, ContentState, Evidence, Message, Severity, ToolCall, Trace
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from graders.base import Grader, Score, failed, passed, skip, unknown
-from graders.content import hides_calls
+from graders.messages import hides_calls
 from store.types import Completeness, Severity, Span, SpanKind, Trace
 
 

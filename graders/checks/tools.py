@@ -23,7 +23,8 @@ from pydantic import Field
 
 from graders import schema as schemas_of_tools
 from graders.base import Grader, Score, failed, passed, skip, unknown
-from graders.content import canonical, hides_calls
+from graders.content import canonical
+from graders.messages import hides_calls
 from store.types import ContentState, Evidence, ExpectedCall, Severity, ToolCall, Trace
 
 

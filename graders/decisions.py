@@ -1,0 +1,262 @@
+"""What a trace says about who allowed which call: from decision events, attributes, structures frameworks leave, and texts.
+
+An explicit event or attribute counts most, then structure (a resumed graph's input, an approval part of a message). A text may
+explain why a call did not run; it never grants anything. What a decision means for a call is `graders.checks.approval`'s.
+Only decisions inside the trace are seen: one made in another trace of the same conversation is not joined here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import cache
+
+from graders.content import call_id_of, canonical, decode
+from graders.messages import Request
+from store.dialects import Signature, mapping
+from store.types import Approval, LogEvent, Span, SpanEvent
+
+OUTCOMES = {
+    "allow": "allow", "approved": "allow", "accept": "allow", "auto_accept": "allow", "approve": "allow",
+    "approved_for_session": "allow", "not_required": "allow", "deny": "deny", "denied": "deny", "reject": "deny",
+    "rejected": "deny", "block": "deny", "blocked": "deny", "require_approval": "require_approval",
+    "required": "require_approval", "pending": "require_approval", "modified": "modified", "modify": "modified",
+    "edit": "modified", "expired": "expired", "timeout": "expired", "cancelled": "cancelled", "abort": "cancelled",
+}  # fmt: skip
+_SOURCES = {
+    "config": "config_default", "classifier": "classifier", "hook": "hook", "user_temporary": "human",
+    "user_permanent": "human", "user_reject": "human", "user_abort": "human", "user": "human",
+    "automatedreviewer": "classifier",
+}  # fmt: skip
+_MECHANISMS = frozenset(
+    {"human", "policy_rule", "hook", "classifier", "config_default", "cached_grant", "user_confirmation"}
+)
+_DECISION = "gen_ai.tool.call.decision"
+_APPROVAL = "tracegrade.approval."
+_STANDING = {"user_permanent": "always", "approved_for_session": "session"}
+_SIGNATURE_LENGTH = 1000
+"""Signatures are looked for in short texts only: a page that quotes one is not one."""
+
+
+def as_event(log: LogEvent) -> SpanEvent:
+    """A log record as an event, under its name without the sender's prefix."""
+    attributes: dict[str, str] = dict(log.attributes)
+    body = decode(log.body)
+    if isinstance(body, dict):
+        for key, value in body.items():
+            attributes.setdefault(str(key), value if isinstance(value, str) else canonical(value))
+    elif isinstance(body, str) and body:
+        attributes.setdefault("content", body)
+    name = log.name or attributes.get("event.name", "")
+    prefix = next((p for p in mapping().events.prefixes if name.startswith(p)), "")
+    return SpanEvent(name.removeprefix(prefix), log.time_ns, attributes)
+
+
+def tool_name_of(attributes: Mapping[str, str], keys: Sequence[str] = ("tool_name", "function_name")) -> str:
+    """The tool a log record names; behind MCP the name stands in its parameters."""
+    parameters = attributes.get("tool_parameters", "")
+    if "mcp_tool_name" in parameters:
+        value = decode(parameters)
+        if isinstance(value, dict) and isinstance(value.get("mcp_tool_name"), str):
+            return str(value["mcp_tool_name"])
+    return next((attributes[key] for key in keys if attributes.get(key)), "")
+
+
+def from_event(event: SpanEvent, span_id: str) -> Approval | None:
+    """The decision a span event or log record tells of."""
+    attributes = event.attributes
+    if event.name == _DECISION or _DECISION + ".outcome" in attributes:
+        call_id, name = attributes.get("gen_ai.tool.call.id", ""), attributes.get("gen_ai.tool.name", "")
+        return _explicit(attributes, event.time_ns, span_id, "explicit_event", call_id, name)
+    if event.name in mapping().events.decisions and (said := attributes.get("decision")):
+        call_id = attributes.get("tool_use_id", attributes.get("call_id", ""))
+        return _framework(said, attributes, event.time_ns, span_id, "explicit_event", call_id, tool_name_of(attributes))
+    return None
+
+
+def from_span(span: Span, outer: Span | None) -> Iterator[Approval]:
+    """The decisions a span's own attributes tell of; `outer` is the span around it."""
+    attributes = span.attributes
+    if _DECISION + ".outcome" in attributes or _APPROVAL + "status" in attributes:
+        call_id = attributes.get("gen_ai.tool.call.id", span.tool_call_id)
+        name = attributes.get("gen_ai.tool.name", span.tool_name)
+        found = _explicit(attributes, span.start_ns, span.span_id, "explicit_attribute", call_id, name)
+        if found:
+            yield found
+    if attributes.get("span.type") == "tool.blocked_on_user" and outer is not None and attributes.get("decision"):
+        found = _framework(
+            attributes["decision"],
+            attributes,
+            span.end_ns,
+            span.span_id,
+            "explicit_attribute",
+            outer.tool_call_id,
+            outer.tool_name,
+        )
+        if found:
+            yield found
+    if outcome := OUTCOMES.get(attributes.get("crewai.policy.decision", "").lower()):
+        yield Approval(
+            outcome,
+            span.start_ns,
+            mechanism="policy_rule",
+            call_id=span.tool_call_id,
+            tool_name=attributes.get("gen_ai.tool.name", span.tool_name),
+            decider=attributes.get("crewai.policy.id", ""),
+            evidence="explicit_attribute",
+            span_id=span.span_id,
+        )
+
+
+def deferred(span: Span, call_id: str, name: str) -> Iterator[Approval]:
+    """Pydantic AI: the tool's body asked for approval."""
+    if span.attributes.get("pydantic_ai.tool.deferral.name") == "ApprovalRequired":
+        yield Approval(
+            "require_approval",
+            span.start_ns,
+            call_id=call_id,
+            tool_name=name,
+            evidence="framework_structure",
+            span_id=span.span_id,
+        )
+
+
+def resumed(root: Span, waiting: Sequence[Sequence[Request]]) -> Iterator[Approval]:
+    """LangGraph: the input of a resumed root holds the decisions, in the order of the calls that waited.
+
+    `waiting` are the calls of each assistant turn; the decisions are theirs only when just one turn asks for as many.
+    """
+    raw = root.attributes.get("input.value") or root.attributes.get("traceloop.entity.input")
+    raw = raw or root.attributes.get("gen_ai.prompt")
+    if not raw or '"resume"' not in raw:
+        return
+    value = decode(raw)
+    for key in ("inputs", "input"):
+        value = value.get(key, value) if isinstance(value, dict) else None
+    resume = value.get("resume") if isinstance(value, dict) else None
+    decisions = resume.get("decisions") if isinstance(resume, dict) else None
+    if not isinstance(decisions, list):
+        return
+    fitting = [requests for requests in waiting if len(requests) >= len(decisions)]
+    for decision, request in zip(decisions, fitting[-1] if fitting else (), strict=False):
+        kind = decision.get("type") if isinstance(decision, dict) else None
+        if isinstance(kind, str) and (outcome := OUTCOMES.get(kind)):
+            yield Approval(
+                outcome,
+                root.start_ns,
+                mechanism="human",
+                call_id=request.id,
+                tool_name=request.name,
+                evidence="framework_structure",
+                span_id=root.span_id,
+            )
+
+
+def interrupted(span: Span, events: Sequence[SpanEvent], waiting: Sequence[Sequence[Request]]) -> Iterator[Approval]:
+    """LangGraph: a span with a GraphInterrupt shows that the calls of the last assistant turn wait for a person."""
+    if not any(e.attributes.get("exception.type", "").endswith("GraphInterrupt") for e in events):
+        return
+    message = next((e.attributes.get("exception.message", "") for e in events if e.name == "exception"), "")
+    for request in waiting[-1] if waiting else ():
+        if request.name and f"'{request.name}'" in message:
+            yield Approval(
+                "require_approval",
+                span.end_ns,
+                call_id=request.id,
+                tool_name=request.name,
+                evidence="framework_structure",
+                span_id=span.span_id,
+            )
+
+
+def explained(text: str) -> Signature | None:
+    """Why a call did not run, as far as a text in its place says it."""
+    if not text or len(text) > _SIGNATURE_LENGTH:
+        return None
+    return next((s for pattern, s in _signatures() if pattern.match(text)), None)
+
+
+@cache
+def _signatures() -> list[tuple[re.Pattern[str], Signature]]:
+    return [
+        (re.compile("|".join((*s.starts, *(f".*?{re.escape(part)}" for part in s.holds))), re.DOTALL), s)
+        for s in mapping().signatures
+    ]
+
+
+def without_repetition(approvals: Sequence[Approval]) -> list[Approval]:
+    """Each decision once, in time order, although a span and a log record may both tell of it."""
+    kept: dict[object, Approval] = {}
+    for approval in sorted(approvals, key=lambda a: a.time_ns):
+        key = (approval.call_id, approval.outcome, approval.mechanism) if approval.call_id else id(approval)
+        known = kept.get(key)
+        if known is None or (approval.evidence == "explicit_event" != known.evidence):
+            kept[key] = replace(approval, time_ns=known.time_ns) if known else approval
+    return sorted(kept.values(), key=lambda a: a.time_ns)
+
+
+def _framework(
+    said: str, attributes: Mapping[str, str], time_ns: int, span_id: str, evidence: str, call_id: str, tool_name: str
+) -> Approval | None:
+    """A decision in the words of a coding agent."""
+    outcome = OUTCOMES.get(said.lower())
+    if outcome is None:
+        return None
+    source = attributes.get("source", attributes.get("decision_source", "")).lower()
+    if source:
+        mechanism = _SOURCES.get(source, "unknown")
+    elif "function_name" in attributes:  # Gemini CLI says only whether a person was asked
+        mechanism = "config_default" if said == "auto_accept" else "human"
+    else:
+        mechanism = "unknown"
+    return Approval(
+        outcome,
+        time_ns,
+        mechanism=mechanism,
+        call_id=call_id_of(call_id),
+        tool_name=tool_name,
+        scope=_STANDING.get(source) or _STANDING.get(said.lower(), "once"),
+        evidence=evidence,
+        span_id=span_id,
+    )
+
+
+def _explicit(
+    attributes: Mapping[str, str], time_ns: int, span_id: str, evidence: str, call_id: str, tool_name: str
+) -> Approval | None:
+    outcome = OUTCOMES.get(attributes.get(_APPROVAL + "status", ""))
+    outcome = outcome or OUTCOMES.get(attributes.get(_DECISION + ".outcome", ""))
+    if outcome is None:
+        return None
+    mechanism = attributes.get(_APPROVAL + "mechanism", "")
+    decider = attributes.get(_APPROVAL + "decider.id") or attributes.get(_APPROVAL + "decider.type", "")
+    scope = attributes.get(_APPROVAL + "scope", "once")
+    return Approval(
+        outcome,
+        _time(attributes.get(_APPROVAL + "decided_at")) or time_ns,
+        mechanism=mechanism if mechanism in _MECHANISMS else "unknown",
+        call_id=call_id,
+        tool_name=tool_name,
+        decider=decider,
+        scope=scope if scope in ("once", "session", "always") else "once",
+        arguments_hash=attributes.get(_APPROVAL + "args.approved_hash", "").lower(),
+        expires_ns=_time(attributes.get(_APPROVAL + "expires_at")),
+        evidence=evidence,
+        span_id=span_id,
+    )
+
+
+def _time(text: str | None) -> int | None:
+    """Nanoseconds out of nanoseconds as text, or an ISO date and time."""
+    if not text:
+        return None
+    if text.isdecimal() and len(text) < 20:
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return int(moment.timestamp() * 1_000_000) * 1000
+    except (ValueError, OverflowError, OSError):
+        return None
