@@ -38,7 +38,7 @@ class Collector:
         self._log: SegmentLog | None = None
         self._running = AsyncExitStack()
         self._deadline = 0.0
-        self._stopping = False
+        self._stopped = False
         self.grpc_port = settings.grpc_port
         """Once started, the port that was bound."""
         self.http_port = settings.http_port
@@ -47,7 +47,7 @@ class Collector:
     async def start(self) -> None:
         """Recover what an earlier process left, then listen; raises `StoreError` with nothing left running."""
         self._deadline = time.monotonic()
-        self._stopping = False
+        self._stopped = False
         async with AsyncExitStack() as stack:
             settings = self.settings
             sealed = threading.Event()
@@ -114,22 +114,22 @@ class Collector:
         What could not be loaded in time stays on disk for the next start. Safe to call without `start`, and twice.
         """
         self._deadline = time.monotonic() + deadline
-        self._stopping = True
         await self._running.aclose()
+        self._stopped = True
 
     def stats(self) -> Stats:
         """The books; see `collector.ledger`."""
         return self._ledger.snapshot(self._log.used_bytes if self._log else 0)
 
     def wait_until_loaded(self, seconds: float) -> bool:
-        """Block until everything received by now is in the store, or set aside; False if `seconds` did not suffice or it stops.
+        """Block until everything received by now is in the store, or set aside; False if `seconds` did not suffice or it stopped.
 
         What arrives meanwhile is not waited for. Call it from another thread than the event loop's.
         """
         deadline = time.monotonic() + seconds
         wanted = {signal: c.received + c.recovered for signal, c in self.stats().signals.items()}
         while any(c.stored + c.rejected + c.quarantined < wanted[s] for s, c in self.stats().signals.items()):
-            if time.monotonic() > deadline or self._stopping:
+            if time.monotonic() > deadline or self._stopped:
                 return False
             time.sleep(0.02)
         return True
