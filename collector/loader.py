@@ -173,7 +173,7 @@ class Loader:
         data = segment.path.read_bytes()
         verdicts = _read_journal(segment.split)
         slice_ends = time.monotonic() + _SLICE_SECONDS
-        quarantined = 0
+        aside: dict[int, str] = {}
         pending = [(0, len(entries))]
         while pending:
             first, end = pending.pop()
@@ -194,16 +194,16 @@ class Loader:
                 verdicts[first, end] = refusal, damaged
             reason, left_out = verdicts[first, end]
             if reason is None:
-                for number in left_out:
-                    self._set_aside(segment, data, entries[number], number, "the checksum does not match")
-                    quarantined += entries[number].count
+                aside |= dict.fromkeys(left_out, "the checksum does not match")
             elif alone:
-                self._set_aside(segment, data, entries[first], first, reason)
-                quarantined += entries[first].count
+                aside[first] = reason
             else:
                 middle = (first + end) // 2
                 pending += [(middle, end), (first, middle)]
-        return quarantined
+        # Not before all is decided: what people do with a piece must not be undone when a split is taken up again.
+        for number, reason in aside.items():
+            self._set_aside(segment, data, entries[number], number, reason)
+        return sum(entries[number].count for number in aside)
 
     def _refusal_of_part(self, segment: Segment, name: str, records: list[bytes]) -> str | None:
         if not records:

@@ -474,14 +474,10 @@ class SegmentLog:
             else:
                 found = Examined(tuple(listed), (), 0)
         for damage in found.damaged:
-            self.quarantine(
-                segment_id,
-                signal,
-                f"damaged-{damage.offset}",
-                data[damage.offset : damage.end],
-                count=damage.count,
-                reason=damage.reason,
-            )
+            lost = data[damage.offset : damage.end]
+            # A segment may be damaged at the same place twice, after what stood there was taken out.
+            part = f"damaged-{damage.offset}-{zlib.crc32(lost):08x}"
+            self.quarantine(segment_id, signal, part, lost, count=damage.count, reason=damage.reason)
             self.recovery.quarantined[signal] += damage.count or 0
             self.recovery.damaged_records += 1
         self.recovery.torn_bytes += found.torn
