@@ -43,8 +43,17 @@ $(VENV)/.integration: $(VENV)/.dev
 	@$(PIP) install --group integration
 	@touch $@
 
-integration: $(VENV)/.integration $(HELM) ## Tests against real neighbours: Helm; needs Go
-	@TRACEGRADE_HELM=$(HELM) $(BIN)/python -m pytest -m integration $(ARGS)
+# JavaScript clients as tests/js pins them, where there is an npm: about ten seconds and 70 MB.
+ifneq ($(shell command -v npm),)
+JS := $(CACHE)/js
+endif
+
+$(CACHE)/js/.done: tests/js/package.json tests/js/package-lock.json
+	@mkdir -p $(@D) && cp $^ $(@D) && cd $(@D) && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+integration: $(VENV)/.integration $(HELM) $(if $(JS),$(JS)/.done) ## Tests against real neighbours: Helm; needs Go, takes node too
+	@TRACEGRADE_HELM=$(HELM) $(if $(JS),TRACEGRADE_JS=$(JS)) $(BIN)/python -m pytest -m integration $(ARGS)
 
 check: $(VENV)/.dev ## Formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .
