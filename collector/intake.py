@@ -1,20 +1,34 @@
-"""What both transports do with a body: validate it, make it durable, and say what became of it."""
+"""What both transports do with a body: validate it, say whose it is, make it durable, and say what became of it.
+
+Accepting and marking comes before refusing, since senders look at refusals little and drop what was refused. A part of a
+request is refused in one case only: a span or record of a JSON body with a value that its field cannot hold.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from typing import Final
 
+from collector.auth import Caller
 from collector.commit import GroupCommit, ShuttingDown
 from collector.ledger import Ledger
-from collector.otlp import Encoding, Reject, RejectReason, Signal, accept
-from collector.outcomes import Outcome
+from collector.memory import Memory
+from collector.mend import mended
+from collector.metrics import MESSAGE, data_points
+from collector.otlp import Accepted, Encoding, Reject, RejectReason, Signal, accept
+from collector.outcomes import Kind, Outcome, Refusal, Taken
+from collector.redaction import Redactor
 from collector.segments import BufferFull
+from collector.stamp import stamped
 from store import Retryable
 
 _INLINE_BYTES: Final = 2**20
 """Larger bodies, and JSON, are validated on a thread so that other requests keep moving."""
+
+_INLINE_REDACTED: Final = 2**14
+"""Larger bodies in which redaction found something are rewritten on a thread."""
 
 _AT_ONCE: Final = 2
 """Bodies on such threads at a time: JSON takes a multiple of its size in memory while it is translated."""
@@ -22,33 +36,37 @@ _AT_ONCE: Final = 2
 _log = logging.getLogger(__name__)
 
 
-class Refusal(Exception):
-    """The request ends here, with this outcome."""
-
-    def __init__(self, outcome: Outcome, message: str) -> None:
-        super().__init__(message)
-        self.outcome = outcome
-        self.message = message
-
-
 class Intake:
     """The one way into the buffer."""
 
-    def __init__(self, commit: GroupCommit, ledger: Ledger) -> None:
+    def __init__(self, commit: GroupCommit, ledger: Ledger, memory: Memory, redactor: Redactor | None = None) -> None:
         self._commit = commit
         self._ledger = ledger
+        self._redactor = redactor
         self._threads = asyncio.Semaphore(_AT_ONCE)
+        self._metrics_seen = False
+        self.memory = memory
+        """What the bodies of all requests may take together."""
 
-    async def take(self, signal: Signal, encoding: Encoding, body: bytes) -> None:
+    async def take(self, kind: Kind, encoding: Encoding, body: bytes, caller: Caller) -> Taken:
         """Return once everything in `body` survives a crash; raises `Refusal`."""
         try:
+            if kind == "metrics":
+                return await self._count(encoding, body)
             if encoding is Encoding.JSON or len(body) > _INLINE_BYTES:
                 async with self._threads:
-                    accepted = await asyncio.to_thread(accept, signal, encoding, body)
+                    accepted = await asyncio.to_thread(_admit, kind, encoding, body, caller)
             else:
-                accepted = accept(signal, encoding, body)
+                accepted = _admit(kind, encoding, body, caller)
+            if accepted.rejected:
+                self._ledger.rejected(kind, accepted.rejected)
+            if self._redactor is not None:
+                accepted = await self._redacted(self._redactor, kind, accepted)
             if accepted.count:
-                await self._commit.append(signal, accepted)
+                await self._commit.append(kind, accepted)
+            return _taken(accepted)
+        except Refusal:
+            raise
         except Reject as error:
             outcome = Outcome.TOO_LARGE if error.reason is RejectReason.TOO_LARGE else Outcome.MALFORMED
             raise Refusal(outcome, error.message) from None
@@ -61,8 +79,56 @@ class Intake:
         except Exception as error:
             _log.exception("a defect of the collector; the sender is told to try again")
             raise Refusal(Outcome.FAILED, f"{type(error).__name__}; see the log of the collector") from error
-        self._ledger.answered(Outcome.ACCEPTED if accepted.count else Outcome.EMPTY)
 
-    def refused(self, refusal: Refusal) -> None:
-        """Count a refusal."""
-        self._ledger.answered(refusal.outcome)
+    async def _redacted(self, redactor: Redactor, signal: Signal, accepted: Accepted) -> Accepted:
+        payload = accepted.payload
+        if len(payload) > _INLINE_BYTES:
+            async with self._threads:
+                found = await asyncio.to_thread(redactor.screen, payload)
+        else:
+            found = redactor.screen(payload)
+        if found is None:
+            return accepted
+        if redactor.patient or len(payload) > _INLINE_REDACTED:
+            async with self._threads:
+                payload = await asyncio.to_thread(redactor.rewrite, signal, payload, found)
+        else:
+            payload = redactor.rewrite(signal, payload, found)
+        return replace(accepted, payload=payload)
+
+    def answered(self, transport: str, kind: Kind | None, outcome: Outcome) -> None:
+        """Count an answer; `kind` is None where there was no endpoint."""
+        self._ledger.answered(outcome, transport, kind or "none")
+
+    async def _count(self, encoding: Encoding, body: bytes) -> Taken:
+        async with self._threads:
+            points = await asyncio.to_thread(data_points, encoding, body)
+        if not points:
+            return Taken(Outcome.EMPTY)
+        if not self._metrics_seen:
+            self._metrics_seen = True
+            _log.warning("%s; said once", MESSAGE)
+        return Taken(Outcome.NOT_STORED, points, MESSAGE)
+
+
+def _admit(signal: Signal, encoding: Encoding, body: bytes, caller: Caller) -> Accepted:
+    note = ""
+    try:
+        accepted = accept(signal, encoding, body)
+    except Reject as reject:
+        fixed = mended(signal, body) if reject.reason is RejectReason.MALFORMED_PROTOBUF else None
+        if fixed is None:
+            raise
+        accepted = accept(signal, Encoding.PROTOBUF, fixed[0])
+        note = f"{fixed[1]} texts were not UTF-8; each byte that could not be read was stored as U+FFFD"
+    payload = stamped(accepted.payload, caller.stamp)
+    return Accepted(payload, accepted.count, accepted.rejected, accepted.message or note)
+
+
+def _taken(accepted: Accepted) -> Taken:
+    if accepted.rejected:
+        others = f" (and {accepted.rejected - 1} more)" if accepted.rejected > 1 else ""
+        return Taken(Outcome.PARTIAL, accepted.rejected, f"{accepted.message}{others}")
+    if accepted.message:
+        return Taken(Outcome.MARKED, 0, accepted.message)
+    return Taken(Outcome.ACCEPTED if accepted.count else Outcome.EMPTY)

@@ -29,7 +29,7 @@ class Counts:
     stored: int = 0
     """Loaded into the store."""
     rejected: int = 0
-    """Refused after being read, with a retryable answer."""
+    """Refused after being read: with a retryable answer, or for good as one bad item among others."""
     buffered: int = 0
     """On disk, or on the way there."""
     quarantined: int = 0
@@ -41,8 +41,8 @@ class Stats:
     """A consistent snapshot."""
 
     signals: Mapping[Signal, Counts]
-    requests: Mapping[str, int]
-    """Answers given, by outcome."""
+    answers: Mapping[tuple[str, str, str], int]
+    """Answers given, by transport, endpoint and outcome."""
     torn_bytes: int
     """Unacknowledged remains of records that a crash interrupted, cut at start."""
     damaged_records: int
@@ -54,23 +54,31 @@ class Stats:
     last_load_error: str
     """Why the latest load failed; empty once a load succeeds again."""
 
+    @property
+    def requests(self) -> Mapping[str, int]:
+        """Answers given, by outcome."""
+        totals: Counter[str] = Counter()
+        for (_, _, outcome), count in self.answers.items():
+            totals[outcome] += count
+        return dict(totals)
+
 
 @dataclass(slots=True)
 class Ledger:
     """Written by the server, the committer and the loader, each from its own thread."""
 
     _signals: dict[Signal, Counts] = field(default_factory=lambda: {signal: Counts() for signal in SIGNALS})
-    _requests: Counter[str] = field(default_factory=Counter)
+    _answers: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     _lock: Lock = field(default_factory=Lock)
     torn_bytes: int = 0
     damaged_records: int = 0
     load_retries: int = 0
     last_load_error: str = ""
 
-    def answered(self, outcome: str) -> None:
+    def answered(self, outcome: str, transport: str, endpoint: str) -> None:
         """A request was answered."""
         with self._lock:
-            self._requests[outcome] += 1
+            self._answers[transport, endpoint, outcome] += 1
 
     def received(self, signal: Signal, count: int) -> None:
         """A readable request arrived and is now being buffered."""
@@ -79,6 +87,10 @@ class Ledger:
     def refused(self, signal: Signal, count: int) -> None:
         """What was being buffered could not be."""
         self._add(signal, buffered=-count, rejected=count)
+
+    def rejected(self, signal: Signal, count: int) -> None:
+        """Arrived, and was refused for good, beside others that were not."""
+        self._add(signal, received=count, rejected=count)
 
     def recovered(self, signal: Signal, count: int) -> None:
         """Found on disk at start."""
@@ -97,7 +109,7 @@ class Ledger:
         with self._lock:
             return Stats(
                 signals=dict(self._signals),
-                requests=dict(self._requests),
+                answers=dict(self._answers),
                 torn_bytes=self.torn_bytes,
                 damaged_records=self.damaged_records,
                 load_retries=self.load_retries,

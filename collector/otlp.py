@@ -25,7 +25,7 @@ import base64
 import binascii
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from operator import attrgetter
@@ -38,6 +38,8 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import ScopeLogs
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans
 
 MAX_DEPTH: Final = 100
 """Messages inside messages, as upb limits them; JSON is held to the same."""
@@ -91,12 +93,24 @@ class Accepted:
     """One serialised `ExportTraceServiceRequest` or `ExportLogsServiceRequest`."""
     count: int
     """Spans or log records in it."""
+    rejected: int = 0
+    """Spans or log records of the request that are not in it, because JSON gave one of their fields an impossible value."""
+    message: str = ""
+    """What was wrong with the first of those."""
 
 
 def accept(signal: Signal, encoding: Encoding, body: bytes) -> Accepted:
-    """Validate `body`; raises `Reject`."""
+    """Validate `body`; raises `Reject`. What is wrong with one span or record of a JSON body costs only that one."""
     form = _FORMS[signal]
-    return _accept_protobuf(form, body if encoding is Encoding.PROTOBUF else _json_to_protobuf(form, body))
+    if encoding is Encoding.PROTOBUF:
+        return _accept_protobuf(form, body)
+    reader = _JsonReader(form)
+    accepted = _accept_protobuf(form, reader.protobuf(body))
+    if not reader.rejects:
+        return accepted
+    if not accepted.count:
+        raise reader.rejects[0]
+    return replace(accepted, rejected=len(reader.rejects), message=reader.rejects[0].message)
 
 
 def accept_traces(body: bytes, encoding: Encoding = Encoding.PROTOBUF) -> Accepted:
@@ -327,6 +341,14 @@ def _log_values(request: Any) -> Iterator[Any]:
 
 _HEX_FIELDS: Final = frozenset({"trace_id", "span_id", "parent_span_id"})
 
+_ITEMS: Final = frozenset(
+    (
+        ScopeSpans.DESCRIPTOR.fields_by_name["spans"].full_name,
+        ScopeLogs.DESCRIPTOR.fields_by_name["log_records"].full_name,
+    )
+)
+"""Where one bad entry does not cost the others."""
+
 _ALIASES: Final[Mapping[str, str]] = {
     "batches": "resourceSpans",
     "instrumentationLibrarySpans": "scopeSpans",
@@ -344,64 +366,103 @@ _INTEGER_RANGES: Final[Mapping[int, tuple[int, int]]] = {
 }
 
 
-def _json_to_protobuf(form: _Form, body: bytes) -> bytes:
-    objects = body.count(b"{")
-    if objects > MAX_JSON_OBJECTS:
-        message = (
-            f"the body holds {objects} objects, and may hold {MAX_JSON_OBJECTS}; send fewer spans or records together"
+class _JsonReader:
+    """Reads one body; `rejects` says which spans or records were left out."""
+
+    def __init__(self, form: _Form) -> None:
+        self._form = form
+        self.rejects: list[Reject] = []
+
+    def protobuf(self, body: bytes) -> bytes:
+        """The body as protobuf; raises `Reject`.
+
+        Several requests, one a line, are one request: so the Collector's `file` exporter writes them, and serialised
+        messages written one after the other are their union.
+        """
+        objects = body.count(b"{")
+        if objects > MAX_JSON_OBJECTS:
+            message = f"the body holds {objects} objects, and may hold {MAX_JSON_OBJECTS}; send fewer spans or records together"
+            raise Reject(RejectReason.TOO_LARGE, message)
+        message = self._form.message
+        requests = (
+            message(**self._object(message.DESCRIPTOR, document, where, 1)) for where, document in _documents(body)
         )
-        raise Reject(RejectReason.TOO_LARGE, message)
+        return b"".join(request.SerializeToString() for request in requests)
+
+    def _object(self, descriptor: Descriptor, document: Any, where: str, depth: int) -> dict[str, Any]:
+        """The constructor arguments of a `descriptor` message; unknown fields are ignored, null means absent."""
+        if not isinstance(document, dict):
+            raise _invalid(where, "an object", document)
+        if depth > MAX_DEPTH:
+            raise Reject(RejectReason.INVALID_JSON_VALUE, f"{where[:100]}…: nested more than {MAX_DEPTH} messages deep")
+        fields = _JSON_FIELDS[descriptor.full_name]
+        result: dict[str, Any] = {}
+        for name, value in document.items():
+            field = fields.get(name)
+            if field is None or value is None:
+                continue
+            here = f"{where}.{name}" if where else name
+            if not field.is_repeated:
+                result[field.name] = self._value(field, value, here, depth)
+            elif not isinstance(value, list):
+                raise _invalid(here, "an array", value)
+            elif field.full_name in _ITEMS:
+                result[field.name] = list(self._items(field, value, here, depth))
+            else:
+                result[field.name] = [self._value(field, item, f"{here}[{i}]", depth) for i, item in enumerate(value)]
+        if descriptor is AnyValue.DESCRIPTOR and len(result) > 1:
+            raise Reject(
+                RejectReason.INVALID_JSON_VALUE, f"{where}: one value expected, got {', '.join(sorted(result))}"
+            )
+        return result
+
+    def _items(self, field: FieldDescriptor, values: list[Any], where: str, depth: int) -> Iterator[Any]:
+        for i, item in enumerate(values):
+            try:
+                yield self._value(field, item, f"{where}[{i}]", depth)
+            except Reject as reject:
+                self.rejects.append(reject)
+
+    def _value(self, field: FieldDescriptor, value: Any, where: str, depth: int) -> Any:
+        kind = field.type
+        if field.message_type is not None:
+            return self._object(field.message_type, value, where, depth + 1)
+        if kind == FieldDescriptor.TYPE_STRING:
+            if not isinstance(value, str):
+                raise _invalid(where, "a string", value)
+            return value
+        if kind == FieldDescriptor.TYPE_BYTES:
+            return _bytes(field, value, where)
+        if kind == FieldDescriptor.TYPE_BOOL:
+            if not isinstance(value, bool):
+                raise _invalid(where, "true or false", value)
+            return value
+        if kind == FieldDescriptor.TYPE_DOUBLE:
+            return _double(value, where)
+        if field.enum_type is not None:
+            return _enum(field.enum_type, value, where)
+        return _integer(value, where, *_INTEGER_RANGES[kind])
+
+
+def _documents(body: bytes) -> Iterator[tuple[str, Any]]:
+    """The JSON document in `body`, or one a line; with each, what its places are called after."""
     try:
-        document = orjson.loads(body)
+        yield "", orjson.loads(body)
+        return
     except orjson.JSONDecodeError as error:
-        raise Reject(RejectReason.MALFORMED_JSON, f"the body is not JSON: {error}") from None
-    message = form.message(**_object(form.message.DESCRIPTOR, document, "", 1))
-    return bytes(message.SerializeToString())
-
-
-def _object(descriptor: Descriptor, document: Any, where: str, depth: int) -> dict[str, Any]:
-    """The constructor arguments of a `descriptor` message; unknown fields are ignored, null means absent."""
-    if not isinstance(document, dict):
-        raise _invalid(where, "an object", document)
-    if depth > MAX_DEPTH:
-        raise Reject(RejectReason.INVALID_JSON_VALUE, f"{where[:100]}…: nested more than {MAX_DEPTH} messages deep")
-    fields = _JSON_FIELDS[descriptor.full_name]
-    result: dict[str, Any] = {}
-    for name, value in document.items():
-        field = fields.get(name)
-        if field is None or value is None:
+        lines = body.split(b"\n")
+        if sum(map(bool, map(bytes.strip, lines))) < 2:
+            raise Reject(RejectReason.MALFORMED_JSON, f"the body is not JSON: {error}") from None
+        whole = error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
             continue
-        here = f"{where}.{name}" if where else name
-        if not field.is_repeated:
-            result[field.name] = _value(field, value, here, depth)
-        elif isinstance(value, list):
-            result[field.name] = [_value(field, item, f"{here}[{i}]", depth) for i, item in enumerate(value)]
-        else:
-            raise _invalid(here, "an array", value)
-    if descriptor is AnyValue.DESCRIPTOR and len(result) > 1:
-        raise Reject(RejectReason.INVALID_JSON_VALUE, f"{where}: one value expected, got {', '.join(sorted(result))}")
-    return result
-
-
-def _value(field: FieldDescriptor, value: Any, where: str, depth: int) -> Any:
-    kind = field.type
-    if field.message_type is not None:
-        return _object(field.message_type, value, where, depth + 1)
-    if kind == FieldDescriptor.TYPE_STRING:
-        if not isinstance(value, str):
-            raise _invalid(where, "a string", value)
-        return value
-    if kind == FieldDescriptor.TYPE_BYTES:
-        return _bytes(field, value, where)
-    if kind == FieldDescriptor.TYPE_BOOL:
-        if not isinstance(value, bool):
-            raise _invalid(where, "true or false", value)
-        return value
-    if kind == FieldDescriptor.TYPE_DOUBLE:
-        return _double(value, where)
-    if field.enum_type is not None:
-        return _enum(field.enum_type, value, where)
-    return _integer(value, where, *_INTEGER_RANGES[kind])
+        try:
+            yield f"line {number}", orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise Reject(
+                RejectReason.MALFORMED_JSON, f"the body is not JSON: {whole}; nor is its line {number}: {error}"
+            ) from None
 
 
 def _bytes(field: FieldDescriptor, value: Any, where: str) -> bytes:

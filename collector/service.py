@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 
-import grpc.aio
-import uvicorn
+from grpc_health.v1 import health
+from grpc_health.v1.health_pb2 import HealthCheckResponse
 
+from collector.auth import Doorkeeper
 from collector.commit import GroupCommit
-from collector.grpc import grpc_server
+from collector.grpc import SERVICES, grpc_server
 from collector.http import HttpApp
 from collector.intake import Intake
 from collector.ledger import Ledger, Stats
 from collector.loader import Loader, Sink
+from collector.memory import Memory
 from collector.otlp import SIGNALS
+from collector.redaction import RedactionCounts, Redactor, make_redactor
 from collector.segments import SegmentLog
 from collector.settings import CollectorSettings
-from store import StoreError
-
-
-class PortUnavailable(StoreError):
-    """A listener cannot be opened; nothing was started."""
+from collector.wire import HttpServer
+from store.listen import PortUnavailable, bind_grpc, listen, server_context
 
 
 class Collector:
@@ -36,9 +34,12 @@ class Collector:
         self._sink = sink
         self._ledger = Ledger()
         self._log: SegmentLog | None = None
+        self._redactor: Redactor | None = None
         self._running = AsyncExitStack()
         self._deadline = 0.0
         self._stopped = False
+        self.memory = Memory()
+        """What the bodies of all requests may take together."""
         self.grpc_port = settings.grpc_port
         """Once started, the port that was bound."""
         self.http_port = settings.http_port
@@ -50,6 +51,7 @@ class Collector:
         self._stopped = False
         async with AsyncExitStack() as stack:
             settings = self.settings
+            doorkeeper = Doorkeeper(settings.tokens)
             sealed = threading.Event()
             log = await asyncio.to_thread(
                 SegmentLog,
@@ -75,24 +77,23 @@ class Collector:
             commit = GroupCommit(log, self._ledger, interval_seconds=settings.fsync_interval_seconds)
             stack.push_async_callback(commit.stop)
 
-            intake = Intake(commit, self._ledger)
-            listener = _listen(settings.http_host, settings.http_port)
+            self._redactor = await asyncio.to_thread(
+                make_redactor, settings.redaction, settings.buffer_dir.parent / "redaction.key"
+            )
+            if self._redactor is not None:
+                stack.callback(self._redactor.close)
+            intake = Intake(commit, self._ledger, self.memory, self._redactor)
+            context = server_context(settings.tls) if settings.tls else None
+            listener = listen(settings.http_host, settings.http_port, keys=("http_host", "http_port"))
             stack.callback(listener.close)
             self.http_port = listener.getsockname()[1]
-            http = _HttpServer(
-                uvicorn.Config(
-                    HttpApp(intake, max_request_bytes=settings.max_request_bytes),
-                    http="httptools",
-                    ws="none",
-                    lifespan="off",
-                    log_config=None,
-                    access_log=False,
-                    server_header=False,
-                    date_header=False,
-                    # Exporters send every few seconds; a connection closed just before that costs them a retry.
-                    timeout_keep_alive=75,
-                )
+            app = HttpApp(
+                intake,
+                doorkeeper,
+                max_request_bytes=settings.max_request_bytes,
+                allowed_origins=settings.cors_allowed_origins,
             )
+            http = HttpServer(app, context)
             serving = asyncio.create_task(http.serve(sockets=[listener]), name="collector-http")
             stack.push_async_callback(self._stop_http, http, serving)
 
@@ -102,10 +103,16 @@ class Collector:
                     raise PortUnavailable("the HTTP server ended while starting")
                 await asyncio.sleep(0.005)
 
-            rpc = grpc_server(intake, max_request_bytes=settings.max_request_bytes)
+            checkup = health.aio.HealthServicer()
+            rpc = grpc_server(intake, doorkeeper, checkup, max_request_bytes=settings.max_request_bytes)
             stack.push_async_callback(lambda: rpc.stop(self._patience()))
-            self.grpc_port = _bind(rpc, settings.grpc_host, settings.grpc_port)
+            self.grpc_port = bind_grpc(
+                rpc, settings.grpc_host, settings.grpc_port, keys=("grpc_host", "grpc_port"), tls=settings.tls
+            )
             await rpc.start()
+            for service in ("", *SERVICES):
+                await checkup.set(service, HealthCheckResponse.SERVING)
+            stack.push_async_callback(checkup.enter_graceful_shutdown)
             self._running = stack.pop_all()
 
     async def stop(self, deadline: float = 10.0) -> None:
@@ -120,6 +127,10 @@ class Collector:
     def stats(self) -> Stats:
         """The books; see `collector.ledger`."""
         return self._ledger.snapshot(self._log.used_bytes if self._log else 0)
+
+    def redaction(self) -> tuple[str, RedactionCounts] | None:
+        """Digest of the rules in force and what they did; None if nothing is redacted."""
+        return (self._redactor.digest, self._redactor.counts()) if self._redactor else None
 
     def wait_until_loaded(self, seconds: float) -> bool:
         """Block until everything received by now is in the store, or set aside; False if `seconds` did not suffice or it stopped.
@@ -137,37 +148,10 @@ class Collector:
     def _patience(self) -> float:
         return max(0.0, self._deadline - time.monotonic())
 
-    async def _stop_http(self, http: _HttpServer, serving: asyncio.Task[None]) -> None:
+    async def _stop_http(self, http: HttpServer, serving: asyncio.Task[None]) -> None:
         http.config.timeout_graceful_shutdown = max(1, int(self._patience()))
         http.should_exit = True
         await serving
 
     async def _stop_loader(self, loader: Loader) -> None:
         await asyncio.to_thread(loader.stop, self._deadline)
-
-
-class _HttpServer(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Signals belong to the process, not to one of its servers."""
-        yield
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=512
-        )
-    except OSError as error:
-        raise PortUnavailable(
-            f"cannot listen on `http_host` {host}, `http_port` {port}: {error.strerror}; free it or choose another"
-        ) from error
-
-
-def _bind(server: grpc.aio.Server, host: str, port: int) -> int:
-    try:
-        return server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-    except RuntimeError as error:
-        raise PortUnavailable(
-            f"cannot listen on `grpc_host` {host}, `grpc_port` {port}; free it or choose another"
-        ) from error

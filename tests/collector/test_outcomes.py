@@ -16,13 +16,14 @@ from typing import Any
 
 import grpc
 import pytest
+from backports import zstd
 from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector import commit, http, segments
+from collector import commit, segments
 from collector.outcomes import ANSWERS, Outcome, http_body
 
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
@@ -206,6 +207,8 @@ SHAPES: dict[str, tuple[Callable[[bytes], bytes], dict[str, str]]] = {
         {"content_encoding": "gzip"},
     ),
     "bomb": (lambda body: gzip.compress(bytes(30_000_000)), {"content_encoding": "gzip"}),
+    "zstd": (zstd.compress, {"content_encoding": "zstd"}),
+    "zstd bomb": (lambda body: zstd.compress(bytes(300_000_000)), {"content_encoding": "zstd"}),
 }
 
 
@@ -229,14 +232,18 @@ def test_bodies_share_a_bounded_memory(
     running = start()
     body = trace_request("s", padding=10_000)
     encoding = "identity" if pack is bytes else "gzip"
+    memory = running.collector.memory
     with monkeypatch.context() as small:
-        small.setattr(http, "_HELD_BYTES", 5_000)
+        small.setattr(memory, "limit", 5_000)
         answer = running.post("/v1/traces", pack(body), content_encoding=encoding)
     assert answer.status_code == 503
     assert "fill the memory" in Status.FromString(answer.content).message
-    monkeypatch.setattr(http, "_HELD_BYTES", 11_000)
+    monkeypatch.setattr(memory, "limit", 11_000)
     for _ in range(3):  # what a request held is given back
         assert running.post("/v1/traces", pack(body), content_encoding=encoding).status_code == 200
+        assert call(running.grpc, "traces", body)[0] is GOOD
+    assert call(running.grpc, "traces", body + body)[0] is AWAY
+    assert memory.held == 0
 
 
 def test_a_body_that_never_ends_gives_its_memory_back(
@@ -263,8 +270,11 @@ def test_a_body_of_unknown_length_is_read_up_to_the_limit(start: Any) -> None:
 @pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
 def test_too_large_is_resource_exhausted_without_retry_info(start: Any, trace_request: Any, compression: Any) -> None:
     running = start(max_request_bytes=LIMIT)
-    code, _, metadata = call(running.grpc, "traces", big(trace_request), compression=compression)
+    code, details, metadata = call(running.grpc, "traces", big(trace_request), compression=compression)
     assert code is FULL
+    assert "larger than" in details
+    assert "20000" in details
+    assert running.collector.stats().requests == {Outcome.TOO_LARGE: 1}
     assert "google.rpc.retryinfo-bin" not in metadata
     assert call(running.grpc, "traces", trace_request("s"))[0] is GOOD
 
@@ -275,13 +285,20 @@ def test_too_large_is_resource_exhausted_without_retry_info(start: Any, trace_re
 @pytest.mark.parametrize(
     ("method", "path", "kind", "encoding", "code", "message"),
     [
-        ("POST", "/v1/metrics", PROTOBUF, "", 404, "/v1/metrics is not served; traces and logs are, at /v1/traces and"),
         ("POST", "/", JSON, "", 404, "/ is not served"),
         ("GET", "/v1/traces", "", "", 405, "/v1/traces takes POST, not GET"),
         ("PUT", "/v1/logs", JSON, "", 405, "/v1/logs takes POST, not PUT"),
         ("POST", "/v1/traces", "text/plain", "", 415, "`Content-Type` is text/plain; send application/x-protobuf or"),
         ("POST", "/v1/traces", "", "", 415, "`Content-Type` is none; send"),
-        ("POST", "/v1/traces", PROTOBUF, "zstd", 415, "`Content-Encoding` is zstd; send one of gzip, deflate, or none"),
+        (
+            "POST",
+            "/v1/traces",
+            PROTOBUF,
+            "br",
+            415,
+            "`Content-Encoding` is br; send one of gzip, deflate, zstd, or none",
+        ),
+        ("POST", "/v1/traces", JSON, "snappy", 415, "`Content-Encoding` is snappy; send one of gzip"),
     ],
 )
 def test_what_is_not_served_says_what_is(
@@ -291,19 +308,14 @@ def test_what_is_not_served_says_what_is(
     sent = {name: value for name, value in headers.items() if value}
     answer = shared.request(method, path, b"x" if method != "GET" else None, sent)
     assert answer.status_code == code
-    if kind == PROTOBUF:
-        assert message in Status.FromString(answer.content).message
-    elif kind == JSON:
-        assert message in answer.json()["message"]
-    else:
+    if code == 405 or kind not in (PROTOBUF, JSON):
+        assert answer.headers["content-type"] == "text/plain; charset=utf-8"
         assert message in answer.text
+    elif kind == PROTOBUF:
+        assert message in Status.FromString(answer.content).message
+    else:
+        assert message in answer.json()["message"]
     assert answer.headers.get("allow") == ("POST" if code == 405 else None)
-
-
-def test_metrics_are_unimplemented_over_grpc(shared: Any) -> None:
-    code, details, _ = call(shared.grpc, "metrics", b"")
-    assert code is grpc.StatusCode.UNIMPLEMENTED
-    assert details == "opentelemetry.proto.collector.metrics.v1.MetricsService is not served; traces and logs are"
 
 
 @pytest.mark.parametrize("kind", [f"{PROTOBUF}; charset=utf-8", "APPLICATION/X-PROTOBUF", "application/protobuf"])
@@ -327,6 +339,9 @@ def raw_deflate(body: bytes) -> bytes:
     return packer.compress(body) + packer.flush()
 
 
+WIDE_FRAME = b"\x28\xb5\x2f\xfd" + bytes([0x00, (31 - 10) << 3]) + b"\x01\x00\x00"
+"""The smallest zstd frame that asks for a window of 2 GiB."""
+
 PACKED: dict[str, tuple[str, Callable[[bytes], bytes], int, str]] = {
     "gzip": ("gzip", gzip.compress, 200, ""),
     "gzip in capitals": ("GZIP", gzip.compress, 200, ""),
@@ -334,6 +349,13 @@ PACKED: dict[str, tuple[str, Callable[[bytes], bytes], int, str]] = {
     "deflate": ("deflate", zlib.compress, 200, ""),
     "deflate without its wrapper": ("deflate", raw_deflate, 200, ""),
     "identity": ("identity", bytes, 200, ""),
+    "zstd": ("zstd", zstd.compress, 200, ""),
+    "two frames": ("zstd", lambda body: zstd.compress(body[:20]) + zstd.compress(body[20:]), 200, ""),
+    "zstd cut short": ("zstd", lambda body: zstd.compress(body)[:-3], 400, "the zstd body ends too early"),
+    "not zstd": ("zstd", bytes, 400, "the body is not zstd"),
+    "trailing noise after zstd": ("zstd", lambda body: zstd.compress(body) + b"noise", 400, "the body is not zstd"),
+    "a thousand frames": ("zstd", lambda body: zstd.compress(b"") * 1000, 400, "the zstd body goes on after its end"),
+    "a window of 2 GiB": ("zstd", lambda body: WIDE_FRAME, 400, "the body is not zstd"),
     "not gzip": ("gzip", bytes, 400, "the body is not gzip"),
     "cut short": ("gzip", lambda body: gzip.compress(body)[:-9], 400, "the gzip body ends too early"),
     "nothing": ("gzip", lambda body: b"", 400, "the gzip body ends too early"),

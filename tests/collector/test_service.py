@@ -33,9 +33,10 @@ from collector.commit import GroupCommit
 from collector.ledger import Ledger
 from collector.otlp import Accepted
 from collector.segments import BufferUnusable, SegmentLog
-from collector.service import Collector, PortUnavailable
+from collector.service import Collector
 from collector.settings import CollectorSettings
 from store import Retryable
+from store.listen import PortUnavailable
 
 SPANS: dict[str, Callable[[Any], Any]] = {
     "gRPC": lambda running: GrpcSpans(endpoint=running.grpc, insecure=True),
