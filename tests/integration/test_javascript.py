@@ -38,7 +38,9 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The senders beside their packages: node looks for packages where the script is."""
     packages = os.environ.get("TRACEGRADE_JS")
     if packages is None or shutil.which("node") is None:
-        pytest.skip("there are no JavaScript clients here; with node and npm, `make integration` installs them and runs these tests")
+        pytest.skip(
+            "there are no JavaScript clients here; with node and npm `make integration` installs them and runs these"
+        )
     directory = tmp_path_factory.mktemp("js")
     (directory / "node_modules").symlink_to(Path(packages) / "node_modules")
     for script in SCRIPTS.glob("*.mjs"):
@@ -179,7 +181,9 @@ def test_an_agent_on_the_vercel_ai_sdk(scripts: Path, receiver: Receiver, store:
     receiver.stop()
     [trace_id] = {row["TraceId"] for row in store.query("SELECT TraceId FROM otel_traces")}
     trace = assemble(store.spans([trace_id])[trace_id])
-    assert [message.text for message in trace.messages if message.role == "user"] == ["Where is order A-100? Refund it."]
+    assert [message.text for message in trace.messages if message.role == "user"] == [
+        "Where is order A-100? Refund it."
+    ]
     assert trace.answer == "Order A-100 was delivered. The refund could not be sent: the ledger is unavailable."
     assert {definition.name for definition in trace.tool_definitions} == {"lookup_order", "send_refund"}
     lookup, refund = trace.tool_calls
