@@ -257,4 +257,4 @@ def flip(path: Path, position: int) -> None:
 
 
 TestCollecting: Any = Collecting.TestCase
-TestCollecting.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestCollecting.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
