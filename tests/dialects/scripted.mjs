@@ -1,6 +1,7 @@
 // What every recording script in JavaScript plays: the scenario's truth, and where to send it. `record.py` puts this module beside
 // the script it runs and sets the environment. The tools behave as `scenarios.yaml` says: in `tools` and `content_off` the refund
 // fails, elsewhere it succeeds.
+import { SpanKind, trace } from '@opentelemetry/api';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { BatchSpanProcessor, NodeTracerProvider } from '@opentelemetry/sdk-trace-node';
 import { resourceFromAttributes } from '@opentelemetry/resources';
@@ -59,27 +60,33 @@ export function tracing(...processors) {
   return provider;
 }
 
-/** The conversation as a plain loop over an OpenAI client: nobody but the client is instrumented. */
-export async function chatLoop(client) {
-  const tools = Object.entries(PARAMETERS).map(([name, parameters]) => ({
-    type: 'function',
-    function: { name, description: DESCRIPTIONS[name], parameters },
-  }));
-  const messages = [
-    { role: 'system', content: SYSTEM },
-    { role: 'user', content: USER },
-  ];
-  for (;;) {
-    const completion = await client.chat.completions.create({ model: MODEL, messages, tools });
-    const { message } = completion.choices[0];
-    messages.push(message);
-    if (!message.tool_calls) return;
-    for (const call of message.tool_calls) {
-      const content = await FUNCTIONS[call.function.name](JSON.parse(call.function.arguments)).then(
-        (result) => JSON.stringify(result),
-        (error) => `Error: ${error.message}`,
-      );
-      messages.push({ role: 'tool', tool_call_id: call.id, content });
-    }
-  }
+/** One span of the application's own around it all, as a web framework makes for a request. */
+export function request(work) {
+  return trace.getTracer('support').startActiveSpan('POST /support', { kind: SpanKind.SERVER }, (span) => work().finally(() => span.end()));
 }
+
+/** The conversation as a plain loop over an OpenAI client: nobody but the client is instrumented. */
+export const chatLoop = (client) =>
+  request(async () => {
+    const tools = Object.entries(PARAMETERS).map(([name, parameters]) => ({
+      type: 'function',
+      function: { name, description: DESCRIPTIONS[name], parameters },
+    }));
+    const messages = [
+      { role: 'system', content: SYSTEM },
+      { role: 'user', content: USER },
+    ];
+    for (;;) {
+      const completion = await client.chat.completions.create({ model: MODEL, messages, tools });
+      const { message } = completion.choices[0];
+      messages.push(message);
+      if (!message.tool_calls) return;
+      for (const call of message.tool_calls) {
+        const content = await FUNCTIONS[call.function.name](JSON.parse(call.function.arguments)).then(
+          (result) => JSON.stringify(result),
+          (error) => `Error: ${error.message}`,
+        );
+        messages.push({ role: 'tool', tool_call_id: call.id, content });
+      }
+    }
+  });
