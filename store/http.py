@@ -56,6 +56,7 @@ from clickhouse_connect.driver.binding import quote_identifier
 from store import native
 from store.framing import Unpack, pack
 from store.inflate import Inflate
+from store.listen import listen
 from store.statements import (
     READS,
     Insert,
@@ -815,10 +816,10 @@ class EngineServer:
         port: int = 0,
         token: str = "",
         max_body: int = 1 << 30,
+        keys: tuple[str, str] = ("clickhouse.host", "clickhouse.port"),
     ) -> None:
-        self._socket = socket.create_server(
-            (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
-        )
+        """`keys` are what host and port are called where they were given."""
+        self._socket = listen(host, port, keys=keys)
         self.host, self.port = self._socket.getsockname()[:2]
         loopback = self.host in ("127.0.0.1", "::1")
         try:
@@ -884,7 +885,9 @@ def run(
     stopped = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopped.set())
-    with EngineServer(path, database=database, readonly=readonly, host=host, port=port, token=token) as server:
+    with EngineServer(
+        path, database=database, readonly=readonly, host=host, port=port, token=token, keys=("--host", "--port")
+    ) as server:
         if ready is not None:
             ready(f"http://{f'[{server.host}]' if ':' in server.host else server.host}:{server.port}")
         stopped.wait()

@@ -30,28 +30,28 @@ _ANY_VALUE = (
 )
 
 # How the OpenTelemetry Collector's ClickHouse exporter writes an attribute value as text. Inside arrays and maps a value is
-# JSON, which has no NaN or Infinity: those become strings.
+# JSON, which has no NaN or Infinity: those become strings. `concat` because it copies long texts in one piece, `multiIf` one by
+# one; `string_value` is empty when another value is set.
 _TEXTS = """
 (s -> multiIf(
     s.value = 'string_value', toJSONString(s.string_value),
     s.value = 'int_value', toString(s.int_value),
     s.value = 'bool_value', if(s.bool_value, 'true', 'false'),
-    s.value = 'double_value', if(isFinite(s.double_value), toString(s.double_value),
-        multiIf(isNaN(s.double_value), '"NaN"', s.double_value > 0, '"Infinity"', '"-Infinity"')),
+    s.value = 'double_value',
+        transform(toString(s.double_value), ['nan', 'inf', '-inf'], ['"NaN"', '"Infinity"', '"-Infinity"']),
     s.value = 'bytes_value', toJSONString(base64Encode(s.bytes_value)),
     'null')) AS json,
-(v -> multiIf(
-    v.value = 'string_value', v.string_value,
+(v -> concat(v.string_value, multiIf(
+    v.value = 'string_value', '',
     v.value = 'int_value', toString(v.int_value),
     v.value = 'bool_value', if(v.bool_value, 'true', 'false'),
-    v.value = 'double_value', if(isFinite(v.double_value), toString(v.double_value),
-        multiIf(isNaN(v.double_value), 'NaN', v.double_value > 0, 'Infinity', '-Infinity')),
+    v.value = 'double_value', transform(toString(v.double_value), ['nan', 'inf', '-inf'], ['NaN', 'Infinity', '-Infinity']),
     v.value = 'array_value', concat('[', arrayStringConcat(arrayMap(x -> json(x), v.array_value.values), ','), ']'),
     v.value = 'kvlist_value', concat('{', arrayStringConcat(
         arrayMap(x -> concat(toJSONString(x.key), ':', json(x.value)), arraySort(x -> x.key, v.kvlist_value.values)),
         ','), '}'),
     v.value = 'bytes_value', base64Encode(v.bytes_value),
-    '')) AS text"""
+    ''))) AS text"""
 
 # Every table in the chain remembers the insert ids it has seen lately, so that a retried insert adds nothing. A part of one
 # segment is one file: in a wide part each column, and each half of a map, is a file of its own. Merged parts grow wide.
@@ -60,9 +60,12 @@ _REMEMBER = "non_replicated_deduplication_window = 10000"
 # A replicated table also forgets by time; a week outlasts the longest outage a segment waits for.
 _REMEMBER_REPLICATED = "replicated_deduplication_window = 10000, replicated_deduplication_window_seconds = 604800"
 
+# What the sender's token says counts, and only then what the telemetry says of itself: see `collector.stamp`, which lets nobody
+# else write `tracegrade.arm`.
 _ARM = (
-    "if(ResourceAttributes['deployment.environment.name'] = 'shadow' OR position(TraceState, 'tracegrade=shadow') > 0, "
-    "'shadow', 'production')"
+    "multiIf(ResourceAttributes['tracegrade.arm'] IN ('production', 'shadow'), ResourceAttributes['tracegrade.arm'], "
+    "ResourceAttributes['deployment.environment.name'] = 'shadow' OR position(TraceState, 'tracegrade=shadow') > 0, 'shadow', "
+    "'production')"
 )
 
 

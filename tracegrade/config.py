@@ -90,10 +90,14 @@ class Config(_Section):
 
     @property
     def collector_settings(self) -> CollectorSettings:
-        """The collector's settings; its buffer stands below `data_dir` unless it was given a place."""
-        if "buffer_dir" in self.collector.model_fields_set:
-            return self.collector
-        return self.collector.model_copy(update={"buffer_dir": self.data_dir / "buffer"})
+        """The collector's settings; its buffer and key stand below `data_dir` unless they were given a place."""
+        update: dict[str, Any] = {}
+        redaction = self.collector.redaction
+        if "buffer_dir" not in self.collector.model_fields_set:
+            update["buffer_dir"] = self.data_dir / "buffer"
+        if redaction.key_file is None:
+            update["redaction"] = redaction.model_copy(update={"key_file": self.data_dir / "redaction.key"})
+        return self.collector.model_copy(update=update)
 
     @property
     def dsn(self) -> str:
@@ -118,17 +122,16 @@ def explain(model: BaseModel, indent: str = "") -> Iterator[str]:
 
 
 def _open_listeners(config: Config, file: str) -> Iterator[Problem]:
-    hosts = {
-        "collector.grpc_host": config.collector.grpc_host,
-        "collector.http_host": config.collector.http_host,
-        "clickhouse.host": config.clickhouse.host,
-        "gate.host": config.gate.host,
-    }
-    for key, host in hosts.items():
+    hosts = {"clickhouse.host": (config.clickhouse.host, ""), "gate.host": (config.gate.host, "")}
+    if not config.collector.authenticates:
+        way = "give senders tokens (`collector.tokens`), "
+        hosts["collector.grpc_host"] = (config.collector.grpc_host, way)
+        hosts["collector.http_host"] = (config.collector.http_host, way)
+    for key, (host, way) in hosts.items():
         if not config.insecure and not is_loopback(host):
             message = (
                 f"{host!r} would let anyone on the network send traces or read them; "
-                "listen on 127.0.0.1, or set `insecure: true` if the network is closed otherwise"
+                f"listen on 127.0.0.1, {way}or set `insecure: true` if the network is closed otherwise"
             )
             yield Problem(file, 0, key, message)
 

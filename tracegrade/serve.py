@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -29,6 +28,7 @@ from graders import load_policy as load_approval_policy
 from graders.worker import Worker
 from store import Retryable, StoreError
 from store.client import Dsn, Signal, Store, connect
+from store.listen import bind_grpc, listen
 from tracegrade.config import Config, Grading, is_loopback
 from tracegrade.running import Addresses, announced, find
 
@@ -154,16 +154,8 @@ async def _receive(config: Config, collector: Collector, stack: AsyncExitStack) 
 
 async def _serve_gate(config: Config, gate: GateService, stack: AsyncExitStack) -> int:
     """Serve the gate until the stack closes; returns its port."""
-    host = config.gate.host
-    try:
-        listener = socket.create_server(
-            (host, config.gate.port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=128
-        )
-    except OSError as error:
-        raise StoreError(
-            f"cannot listen on `gate.host` {host}, `gate.port` {config.gate.port}: {error.strerror}; free it or choose another"
-        ) from error
-    app = create_app(gate, local_only=is_loopback(host))
+    listener = listen(config.gate.host, config.gate.port, keys=("gate.host", "gate.port"))
+    app = create_app(gate, local_only=is_loopback(config.gate.host))
     server = _Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False))
     task = asyncio.create_task(server.serve(sockets=[listener]))
 
@@ -181,15 +173,9 @@ async def _serve_gate(config: Config, gate: GateService, stack: AsyncExitStack) 
 
 async def _serve_gate_grpc(config: Config, gate: GateService, stack: AsyncExitStack) -> int:
     """Serve the gate over gRPC until the stack closes; returns its port."""
-    host, port = config.gate.host, config.gate.grpc_port
     server = grpc.aio.server(options=GRPC_OPTIONS, maximum_concurrent_rpcs=GRPC_CONCURRENCY)
     add_gate(server, gate)
-    try:
-        bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-    except RuntimeError as error:
-        raise StoreError(
-            f"cannot listen on `gate.host` {host}, `gate.grpc_port` {port}; free it or choose another"
-        ) from error
+    bound = bind_grpc(server, config.gate.host, config.gate.grpc_port, keys=("gate.host", "gate.grpc_port"))
     await server.start()
     stack.push_async_callback(server.stop, ANSWER_SECONDS)
     return bound
@@ -204,12 +190,7 @@ def _serve_clickhouse(config: Config, stack: AsyncExitStack) -> str:
     from store.http import EngineServer
 
     host, port = config.clickhouse.host, config.clickhouse.port
-    try:
-        engine = EngineServer(dsn.path, database=dsn.database, host=host, port=port).start()
-    except OSError as error:
-        raise StoreError(
-            f"cannot listen on `clickhouse.host` {host}, `clickhouse.port` {port}: {error.strerror}; free it or choose another"
-        ) from error
+    engine = EngineServer(dsn.path, database=dsn.database, host=host, port=port).start()
     stack.push_async_callback(asyncio.to_thread, engine.stop)
     return f"{host}:{engine.port}"
 

@@ -101,6 +101,44 @@ def test_listening_beyond_this_machine_must_be_said(tmp_path: Path, host: str, k
     assert load_config(path, {"TRACEGRADE_INSECURE": "true"}).insecure
 
 
+def test_a_collector_that_knows_its_senders_may_listen_anywhere(tmp_path: Path) -> None:
+    opened = "collector: {grpc_host: 0.0.0.0, http_host: '::', %s}\n"
+    for known in (
+        f"tokens: [{{name: a, sha256: {'ab' * 32}}}]",
+        "tls: {cert_file: c, key_file: k, client_ca_file: a}",
+    ):
+        config = load_config(write(tmp_path, opened % known), {})
+        assert (config.collector.http_host, config.insecure) == ("::", False)
+    with pytest.raises(ConfigError, match=r"give senders tokens \(`collector.tokens`\)") as caught:
+        load_config(write(tmp_path, opened % "tls: {cert_file: c, key_file: k}"), {})
+    assert {problem.key for problem in caught.value.problems} == {"collector.grpc_host", "collector.http_host"}
+
+
+@pytest.mark.parametrize(
+    ("token", "says"),
+    [
+        ("{name: a}", "exactly one of `file`, `env` and `sha256`"),
+        ("{name: a, file: f, env: E}", "exactly one of `file`, `env` and `sha256`"),
+        ("{name: a, token: secret}", "token"),
+        ("{name: a, sha256: abc}", "sha256"),
+        ("{name: a, env: TRACEGRADE_TOKEN}", "give it another name"),
+        ("{name: 'a b', env: E}", "name"),
+        ("{name: a, env: E, arm: canary}", "'production' or 'shadow'"),
+        ("{name: a, env: E, tenant: ''}", "tenant"),
+        ("{name: a, env: E}, {name: a, env: F}", "two tokens are named a"),
+    ],
+)
+def test_tokens_are_checked(tmp_path: Path, token: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_config(write(tmp_path, f"collector: {{tokens: [{token}]}}\n"), {})
+
+
+@pytest.mark.parametrize("origin", ["example.com", "https://a/b", "", "https://"])
+def test_origins_are_checked(tmp_path: Path, origin: str) -> None:
+    with pytest.raises(ConfigError, match="cors_allowed_origins"):
+        load_config(write(tmp_path, f"collector: {{cors_allowed_origins: ['{origin}']}}\n"), {})
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
 def test_loopback_needs_no_permission(tmp_path: Path, host: str) -> None:
     assert load_config(write(tmp_path, f"gate: {{host: '{host}', port: 1}}"), {}).gate.host == host
@@ -113,8 +151,8 @@ def test_what_is_printed_can_be_read_back(tmp_path: Path) -> None:
 
 
 def test_a_password_is_not_printed(tmp_path: Path) -> None:
-    config = load_config(write(tmp_path, "store: clickhouse://me:secret@db/x\n"), {})
-    assert "secret" not in "\n".join(explain(config))
+    config = load_config(write(tmp_path, "store: clickhouse://me:hunter2@db/x\n"), {})
+    assert "hunter2" not in "\n".join(explain(config))
 
 
 def test_the_documentation_shows_every_key() -> None:
