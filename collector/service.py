@@ -105,7 +105,7 @@ class Collector:
 
             checkup = health.aio.HealthServicer()
             rpc = grpc_server(intake, doorkeeper, checkup, max_request_bytes=settings.max_request_bytes)
-            stack.push_async_callback(lambda: rpc.stop(self._patience()))
+            stack.push_async_callback(lambda: rpc.stop(self._answering()))
             self.grpc_port = bind_grpc(
                 rpc, settings.grpc_host, settings.grpc_port, keys=("grpc_host", "grpc_port"), tls=settings.tls
             )
@@ -145,11 +145,12 @@ class Collector:
             time.sleep(0.02)
         return True
 
-    def _patience(self) -> float:
-        return max(0.0, self._deadline - time.monotonic())
+    def _answering(self) -> float:
+        """How long a transport may wait for requests under way: one that never ends must leave time to load."""
+        return max(0.0, self._deadline - time.monotonic()) / 3
 
     async def _stop_http(self, http: HttpServer, serving: asyncio.Task[None]) -> None:
-        http.config.timeout_graceful_shutdown = max(1, int(self._patience()))
+        http.config.timeout_graceful_shutdown = max(1, int(self._answering()))
         http.should_exit = True
         await serving
 
