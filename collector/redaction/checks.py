@@ -16,7 +16,6 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 import orjson
-import phonenumbers
 import re2
 
 Check = Callable[[str], int]
@@ -25,6 +24,10 @@ _NO_SECRET: Final = re2.compile(
     r"(?i)^[$%*x._-]*$|^[$%*<]|\*{3}|x{5}|\.{3}|your|example|dummy|sample|placeholder|change.?me|redacted|masked|hidden"
     r"|^(?:none|null|nil|true|false|undefined|string|str|required|optional|empty|unknown|missing|n/a)$"
     r"|^(?:os\.|process\.|env\.|self\.|config\.|settings\.|secrets?\.)|^https?://"
+)
+_DATE: Final = re2.compile(
+    r"(?:19|20)[0-9]{2}([-/. ]?)(?:0?[1-9]|1[0-2])([-/. ]?)(?:0?[1-9]|[12][0-9]|3[01])(?:[ -]?[0-9]{2,6})?"
+    r"|[0-9]{1,2}[-/. ][0-9]{1,2}[-/. ](?:19|20)[0-9]{2}(?:[ -][0-9]{1,4})?"
 )
 _IBAN_LENGTHS: Final[Mapping[str, int]] = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BR": 29, "BY": 28, "CH": 21,
@@ -35,6 +38,7 @@ _IBAN_LENGTHS: Final[Mapping[str, int]] = {
     "QA": 29, "RO": 24, "RS": 22, "SA": 24, "SC": 31, "SE": 24, "SI": 19, "SK": 24, "SM": 27, "ST": 25, "SV": 28, "TN": 24,
     "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20,
 }  # fmt: skip
+_SYMBOLS: Final = frozenset("+/=_!@#$%^&*~")
 _FILES: Final = frozenset(("png", "jpg", "jpeg", "gif", "svg", "webp", "js", "ts", "css", "html", "json", "yaml", "md"))
 
 
@@ -121,17 +125,20 @@ def secret(text: str) -> int:
     text = text.rstrip(".:!?")
     mixed = any(map(str.isdecimal, text)) and any(map(str.isalpha, text))
     if not mixed:
-        mixed = len(text) >= 16 and text != text.lower() and text != text.upper() and not text.isalpha()
+        mixed = len(text) >= 16 and text != text.lower() and text != text.upper() and not _SYMBOLS.isdisjoint(text)
     return len(text) if mixed and entropy(text) >= 3 and literal(text) else 0
 
 
 def phone(text: str, regions: tuple[str | None, ...] = (None,)) -> int:
     """A number that can be dialled from anywhere, or within `regions`."""
-    return len(text) if dialled(text, regions) else 0
+    return len(text) if not _DATE.fullmatch(text) and dialled(text, regions) else 0
 
 
 def dialled(text: str, regions: tuple[str | None, ...]) -> str:
     """The number as E.164, empty if there is none like it."""
+    # Its tables take longer to load than the rest of this package, and phone numbers are off by default.
+    import phonenumbers
+
     number = text.replace("%2B", "+")
     if number.startswith("00"):
         number = "+" + number[2:]
@@ -146,12 +153,9 @@ def dialled(text: str, regions: tuple[str | None, ...]) -> str:
 
 
 def phone_here(text: str) -> int:
-    """Where no country is known: seven to fifteen digits, neither a date nor a number with decimals."""
+    """Where no country is known: seven to fifteen digits that are no date."""
     number = digits(text)
-    date = re2.fullmatch(
-        r"(?:19|20)[0-9]{2}[-/.][0-9]{1,2}[-/.][0-9]{1,2}.*|[0-9]{1,2}[-/.][0-9]{1,2}[-/.](?:19|20)[0-9]{2}.*", text
-    )
-    return len(text) if 7 <= len(number) <= 15 and not date and len(set(number)) > 1 else 0
+    return len(text) if 7 <= len(number) <= 15 and len(set(number)) > 1 and not _DATE.fullmatch(text) else 0
 
 
 CHECKS: Final[Mapping[str, Check]] = {

@@ -17,11 +17,11 @@ class KeyUnavailable(StoreError):
     """There is no key, and none could be made."""
 
 
-def load_key(settings: RedactionSettings) -> bytes:
+def load_key(settings: RedactionSettings, default: Path) -> bytes:
     """The configured key, or that of the key file, which is made if there is none; raises `KeyUnavailable`."""
     if settings.key is not None:
         return settings.key.get_secret_value().encode()
-    path = settings.key_file.expanduser()
+    path = (settings.key_file or default).expanduser()
     try:
         key = path.read_bytes().strip() if path.exists() else _make(path)
     except OSError as error:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -32,6 +33,7 @@ from collector.redaction.settings import Mode, RedactionSettings
 from collector.redaction.text import Detector, Texts, Work, keyed, typed
 from collector.redaction.wire import Hits, Leaves, rewrite
 from store import StoreError
+from store.yamlfile import ConfigError
 
 DETECTORS: Final = "tracegrade.redactors"
 """Entry points: each names something that is called without arguments and returns a `Detector`."""
@@ -83,6 +85,8 @@ class Redactor:
         self._seconds = detector_seconds
         self._pool = ThreadPoolExecutor(1, "collector-redact") if detectors else None
         self._counts = RedactionCounts()
+        self.patient = bool(detectors)
+        """Whether it takes so long that nobody else should have to wait for it."""
         self._lock = threading.Lock()
 
     def screen(self, payload: bytes) -> Sequence[int] | None:
@@ -240,19 +244,22 @@ def _is_utf8(data: bytes) -> bool:
 # --- from the configuration ---------------------------------------------------------------------------------------
 
 
-def make_redactor(settings: RedactionSettings) -> Redactor | None:
-    """None if nothing is to be replaced. Raises `StoreError` or `ConfigError` with the way out."""
-    rules = Ruleset(
-        settings.groups,
-        countries=settings.countries,
-        deny=settings.deny,
-        allow=settings.allow,
-        own=settings.rules,
-    )
+def make_redactor(settings: RedactionSettings, key_file: Path) -> Redactor | None:
+    """None if nothing is to be replaced; `key_file` stands in where the settings name none. Raises `StoreError`."""
+    try:
+        rules = Ruleset(
+            settings.groups,
+            countries=settings.countries,
+            deny=settings.deny,
+            allow=settings.allow,
+            own=settings.rules,
+        )
+    except ConfigError as error:
+        raise RedactionUnavailable(f"`redaction.rules` cannot be used:\n{error}") from None
     if rules.empty and not settings.detectors:
         return None
     detectors = {name: _detector(name) for name in settings.detectors}
-    placeholder = typed if settings.mode is Mode.TYPE else keyed(load_key(settings))
+    placeholder = typed if settings.mode is Mode.TYPE else keyed(load_key(settings, key_file))
     return Redactor(rules, placeholder, detectors, detector_seconds=settings.detector_seconds)
 
 

@@ -193,6 +193,7 @@ class DeniedKeys:
     """A key rule made ready."""
 
     type: str
+    name: str
     names: frozenset[tuple[str, ...]]
     checks: tuple[checks.Check, ...]
 
@@ -221,7 +222,7 @@ class Ruleset:
         numbers = (*mine.number_keys, *shipped.number_keys)
         self.matchers = tuple(map(self._matcher, rules))
         self.denied_keys = tuple(
-            DeniedKeys(rule.type, frozenset(tuple(name.split()) for name in rule.names), _checks(rule.check))
+            DeniedKeys(rule.type, "key", frozenset(tuple(name.split()) for name in rule.names), _checks(rule.check))
             for rule in keys
         )
         fields = mapping().fields
@@ -272,7 +273,7 @@ _ESCAPED: Final = (
     # Letters, digits, @ and - that JSON need not escape, but may; what they spell is only seen once they are unescaped.
     r"\\u00(?:2[dD]|3[0-9]|40|[46][1-9a-fA-F]|[57][0-9aA])",
     # Digits of other scripts, as UTF-8 and escaped.
-    r"[٠-٩۰-۹०-९০-৯๐-๙０-９]",
+    r"[٠-٩۰-۹०-९০-৯๐-๙０-９]{3}",
     r"(?i)\\u(?:06[6f][0-9]|096[6-9a-f]|09e[6-9a-f]|0e5[0-9]|ff1[0-9])",
 )
 

@@ -31,8 +31,8 @@ class RedactionSettings(BaseModel):
     """keyed: the same value has the same placeholder, so that traces stay gradeable; type: nothing can be compared."""
     key: Annotated[SecretStr, Field(min_length=16)] | None = None
     """Key of the placeholders; best from the environment. Without it the one in `key_file` is used."""
-    key_file: Path = Path("tracegrade-data/redaction.key")
-    """Holds the key of the placeholders; made on the first start. All collectors of one store should share one."""
+    key_file: Path | None = None
+    """Holds the key, and is made if it is not there; by default `redaction.key` in `data_dir`. Collectors should share one."""
     countries: tuple[Country, ...] = ()
     """ISO codes of the countries whose national identifiers and phone numbers are known, e.g. [US, DE]."""
     deny: tuple[str, ...] = ()

@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol
 import orjson
 import re2
 
-from collector.redaction.rules import Matcher, Ruleset, pattern_set
+from collector.redaction.rules import DeniedKeys, Matcher, Ruleset, compiled, pattern_set
 
 CONTEXT: Final = 40
 """Characters on either side in which a word of context counts."""
@@ -97,6 +97,12 @@ def _words(key: str) -> tuple[str, ...]:
     return tuple(word for word in re.split(r"[^\w]|_", spaced.lower()) if word and not word.isdecimal())
 
 
+@lru_cache(maxsize=4096)
+def _phrase(keys: tuple[str, ...]) -> str:
+    """The words of all keys, as context of what stands below them."""
+    return " ".join((*(word for key in keys for word in _words(key)), ""))
+
+
 @dataclass(slots=True)
 class Work:
     """What was done for one request."""
@@ -125,42 +131,57 @@ class Texts:
         self._rules = rules
         self._placeholder = placeholder
         self._detectors = detectors
+        words = [word for matcher in rules.matchers for word in matcher.rule.context]
+        self._contexts = compiled(f"(?i)(?:{'|'.join(words)})") if words else None
+        # The same few keys come again and again.
+        self._key = lru_cache(maxsize=8192)(self._judged)
+        self._context = lru_cache(maxsize=8192)(self._searched)
         self._set = pattern_set(matcher.rule.pattern for matcher in rules.matchers) if rules.matchers else None
+        self._screen = pattern_set(rules.screens) if rules.screens else None
 
-    def kept(self, key: str) -> bool:
-        """Whether values under this key are left alone."""
-        return self._rules.keep(key) and not self._rules.deny(key)
-
-    def denied(self, key: str, value: str, work: Work) -> str | None:
-        """What replaces the whole value because of its key; None if nothing does."""
-        if _PLACEHOLDER.fullmatch(value) or not value:
-            return None
+    def _judged(self, key: str) -> _Key:
         if self._rules.deny(key):
-            return self._replace(work, "denied", "DENIED", value)
+            return _Key(kept=False, denied=(DeniedKeys("DENIED", "denied", frozenset(), ()),))
         words = _words(key)
-        for rule in self._rules.denied_keys:
-            if any(words[-size:] in rule.names for size in range(1, min(len(words), 4) + 1)) and all(
-                check(value) for check in rule.checks
-            ):
-                return self._replace(work, "key", rule.type, value)
+        ends = {words[-size:] for size in range(1, len(words) + 1)}
+        denied = tuple(rule for rule in self._rules.denied_keys if not ends.isdisjoint(rule.names))
+        return _Key(self._rules.keep(key), denied)
+
+    def _denied(self, key: str, value: str, work: Work) -> str | None:
+        """What replaces the whole value because of its key; None if nothing does."""
+        for rule in self._key(key).denied:
+            if value and all(check(value) for check in rule.checks) and not _PLACEHOLDER.fullmatch(value):
+                return self._replace(work, rule.name, rule.type, value)
         return None
 
     def redact(self, text: str, keys: tuple[str, ...], work: Work, depth: int = 0) -> str:
         """`text`, found under `keys` (attribute first), with everything replaced that must be."""
         key = keys[-1] if keys else ""
-        if self.kept(key):
+        if self._key(key).kept:
             return text
-        if (whole := self.denied(key, text, work)) is not None:
+        if (whole := self._denied(key, text, work)) is not None:
             return whole
+        if depth == 0 and not self._may_hold(text, keys):
+            return text
         if depth < MAX_NESTED and len(text) <= MAX_JSON and _is_json(text):
             return self._json(text, keys, work, depth)
         return self._plain(text, keys, work)
 
+    def _may_hold(self, text: str, keys: tuple[str, ...]) -> bool:
+        """Whether it is worth reading; what the screen of whole requests does, for one text and the keys above it."""
+        if self._detectors or self._context(keys):
+            return True
+        return self._screen is not None and self._screen.Match(text.encode("utf-8", "surrogatepass")) is not None
+
+    def _searched(self, keys: tuple[str, ...]) -> bool:
+        return self._contexts is not None and self._contexts.search(_phrase(keys)) is not None
+
     def number(self, text: str, keys: tuple[str, ...], work: Work) -> str:
         """A number as it is written, or its placeholder."""
-        if self.kept(keys[-1] if keys else ""):
+        key = keys[-1] if keys else ""
+        if self._key(key).kept:
             return text
-        whole = self.denied(keys[-1] if keys else "", text, work)
+        whole = self._denied(key, text, work)
         return whole if whole is not None else self._plain(text, keys, work)
 
     # --- plain text
@@ -206,7 +227,7 @@ class Texts:
     ) -> Iterator[_Span]:
         matcher = self._rules.matchers[number]
         context = matcher.context
-        if context is not None and context.search(" ".join((*(word for key in keys for word in _words(key)), ""))):
+        if context is not None and context.search(_phrase(keys)):
             context = None
         if context is not None and not context.search(_PLACEHOLDER.sub(b"~", raw)):
             return
@@ -256,7 +277,7 @@ class Texts:
             part, frame = token.group(), frames[-1]
             if part in "[{":
                 here = frame.value_keys()
-                denied = frame.denied or self._names_secret(here)
+                denied = frame.denied or self._names_secret(here[-1] if here else "")
                 if denied and part == "{" and _SCHEMA.match(text, token.start()):
                     denied = ""
                 frames.append(_Frame(is_object=part == "{", keys=here, denied=denied, piece=len(pieces)))
@@ -288,27 +309,30 @@ class Texts:
         pieces.append(text[done:])
         return "".join(pieces)
 
-    def _names_secret(self, keys: tuple[str, ...]) -> str:
+    def _names_secret(self, key: str) -> str:
         """The key, if whatever stands below it is to be replaced."""
-        key = keys[-1] if keys else ""
-        if self._rules.deny(key):
-            return key
-        words = _words(key)
-        whole = (rule for rule in self._rules.denied_keys if not rule.checks)
-        return key if any(words[-n:] in rule.names for rule in whole for n in range(1, len(words) + 1)) else ""
+        return key if any(not rule.checks for rule in self._key(key).denied) else ""
 
     def _scalar(self, part: str, frame: _Frame, work: Work, depth: int) -> str:
         if part[0].isalpha():
             return part
         keys = (*frame.value_keys(), frame.denied) if frame.denied else frame.value_keys()
         if part[0] == '"':
-            if frame.of_a_call and frame.key == "id" and not self._rules.deny("id"):
+            if frame.of_a_call and frame.key == "id" and not self._key("id").denied:
                 return part
             value = orjson.loads(part)
             new = self.redact(value, keys, work, depth + 1)
             return part if new == value else json.dumps(new, ensure_ascii=part.isascii())
         new = self.number(part, keys, work)
         return part if new == part else f'"{new}"'
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    """What a key says about its value."""
+
+    kept: bool
+    denied: tuple[DeniedKeys, ...]
 
 
 @dataclass(slots=True)
