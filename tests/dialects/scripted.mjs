@@ -51,10 +51,10 @@ export const TURNS = [
 ];
 
 /** OpenTelemetry's own SDK and OTLP/HTTP exporter, batched, installed globally; the caller flushes it with `shutdown`. */
-export function tracing(...processors) {
+export function tracing(processor = (exporter) => new BatchSpanProcessor(exporter)) {
   const provider = new NodeTracerProvider({
     resource: resourceFromAttributes({ 'service.name': 'support-agent' }),
-    spanProcessors: [...processors, new BatchSpanProcessor(new OTLPTraceExporter())],
+    spanProcessors: [processor(new OTLPTraceExporter())],
   });
   provider.register();
   return provider;

@@ -1,0 +1,22 @@
+// /// script
+// dependencies = [
+//   "ai@6.0.326",
+//   "@arizeai/openinference-vercel@2.8.1",
+//   "zod@3.25.76",
+//   "@opentelemetry/api@1.9.1",
+//   "@opentelemetry/exporter-trace-otlp-proto@0.223.1",
+//   "@opentelemetry/resources@2.12.1",
+//   "@opentelemetry/sdk-trace-node@2.12.0",
+// ]
+// [tool.dialect]
+// name = "openinference"
+// scenarios = ["tools", "content_off", "pending", "denied", "approved"]
+// ///
+// generateText, its spans turned into OpenInference's on their way out.
+import { OpenInferenceBatchSpanProcessor } from '@arizeai/openinference-vercel';
+import * as scripted from './scripted.mjs';
+import { converse } from './scripted_ai_sdk_v6.mjs';
+
+const provider = scripted.tracing((exporter) => new OpenInferenceBatchSpanProcessor({ exporter }));
+await converse();
+await provider.shutdown();
