@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -335,3 +336,22 @@ def test_the_gate_answers_over_grpc_as_it_does_over_rest(server: Any, tracegrade
         gate = gate_pb2_grpc.GateServiceStub(channel)  # type: ignore[no-untyped-call]
         answer = gate.GetDecision(gate_pb2.GetDecisionRequest(id=document["id"]), timeout=10)
     assert answer.decision.digest == document["digest"]
+
+
+def test_a_stop_does_not_wait_for_an_evaluation_that_waits(start: Start, tracegrade: Cli) -> None:
+    """Runs that are never graded here (the grace period is an hour) keep an evaluation waiting for a minute."""
+    server = start(grading={"grace_seconds": 3600})
+    for version in ("1.0", "1.1"):
+        run_agent(HttpExporter(f"http://{server.addresses.otlp_http}/v1/traces"), version, range(3))
+    (server.data_dir / "suite.yaml").write_text(SUITE)
+    (server.data_dir / "policy.yaml").write_text(POLICY)
+    asked = threading.Thread(target=decide, args=(tracegrade, server, "version=1.1"), daemon=True)
+    asked.start()
+    with server.store() as store:
+        wait_for(store, "SELECT count() FROM suites", 1)
+    time.sleep(1.0)
+    assert asked.is_alive()
+    before = time.monotonic()
+    assert server.kill(signal.SIGTERM) == 0
+    assert time.monotonic() - before < 15
+    asked.join(30)
