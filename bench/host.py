@@ -23,6 +23,7 @@ import machine
 from collector.service import Collector
 from collector.settings import CollectorSettings
 from store.client import Store, connect
+from tracegrade.serve import SWITCH_SECONDS
 
 
 def _answer(store: Store, line: str) -> Any:
@@ -70,6 +71,7 @@ def _engine(directory: str, database: str) -> None:
 
 
 async def _collector(buffer: str, dsn: str) -> None:
+    sys.setswitchinterval(SWITCH_SECONDS)
     with connect(dsn) as store:
         store.apply_schema()
         collector = Collector(CollectorSettings(buffer_dir=Path(buffer), grpc_port=0, http_port=0), store)

@@ -60,7 +60,7 @@ class Host:
 
 
 @contextmanager
-def _host(*arguments: object) -> Iterator[Host]:
+def hosted(*arguments: object) -> Iterator[Host]:
     with closing(Host(*arguments)) as host:
         yield host
 
@@ -115,10 +115,10 @@ def _measure(
 
 
 def tracegrade_http(requests: int, folder: Path, *, plain: bool, protocol: str = "grpc") -> dict[str, float]:
-    with _host("engine", folder / "db", DATABASE) as engine:
+    with hosted("engine", folder / "db", DATABASE) as engine:
         if plain:
             engine.ask("plain")
-        with _host("collector", folder / "buffer", f"http://127.0.0.1:{engine.ready['port']}/{DATABASE}") as collector:
+        with hosted("collector", folder / "buffer", f"http://127.0.0.1:{engine.ready['port']}/{DATABASE}") as collector:
             result = _measure(
                 lambda: (collector.ask("cost")["cpu"], engine.ask("cost")["cpu"]),
                 lambda: int(engine.ask("count otel_traces")),
@@ -131,7 +131,7 @@ def tracegrade_http(requests: int, folder: Path, *, plain: bool, protocol: str =
 
 
 def tracegrade_embedded(requests: int, folder: Path, *, plain: bool) -> dict[str, float]:
-    with _host("collector", folder / "buffer", f"chdb://{folder / 'db'}") as host:
+    with hosted("collector", folder / "buffer", f"chdb://{folder / 'db'}") as host:
         if plain:
             host.ask("plain")
 
@@ -147,7 +147,7 @@ def tracegrade_embedded(requests: int, folder: Path, *, plain: bool) -> dict[str
 
 
 def rotel(requests: int, folder: Path, *, bin_: Path) -> dict[str, float]:
-    with _host("engine", folder / "db", DATABASE) as engine:
+    with hosted("engine", folder / "db", DATABASE) as engine:
         engine.ask("plain")
         with peers.rotel(bin_, engine.ready["port"], DATABASE, folder) as peer:
             result = _measure(

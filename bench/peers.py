@@ -26,6 +26,9 @@ class Unavailable(Exception):
 class Peer:
     process: subprocess.Popen[bytes]
     port: int
+    """OTLP/gRPC."""
+    http_port: int
+    """OTLP/HTTP."""
 
 
 def install(requirement: str, seconds: float) -> tuple[Path, str]:
@@ -65,7 +68,37 @@ def rotel(bin_: Path, clickhouse_port: int, database: str, folder: Path) -> Iter
     ]
     with _started(command, {}, folder / "rotel.log") as process:
         _wait_for(port, process, 20)
-        yield Peer(process, port)
+        yield Peer(process, port, http)
+
+
+def otelcol_binary() -> Path:
+    """The OpenTelemetry Collector that `make integration` builds; raises `Unavailable`."""
+    built = sorted(
+        (Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tracegrade" / "bin").glob("otelcol-*")
+    )
+    if not built:
+        raise Unavailable("no OpenTelemetry Collector; `make integration` builds one, with Go")
+    return built[-1]
+
+
+@contextmanager
+def otelcol(binary: Path, clickhouse_port: int, database: str, folder: Path) -> Iterator[Peer]:
+    """The Collector's OTLP receiver and batch processor in front of its ClickHouse exporter."""
+    port, http = _free(), _free()
+    configuration = f"""
+receivers: {{otlp: {{protocols: {{grpc: {{endpoint: "127.0.0.1:{port}"}}, http: {{endpoint: "127.0.0.1:{http}"}}}}}}}}
+processors: {{batch: {{send_batch_size: 8192}}}}
+exporters:
+  clickhouse:
+    {{endpoint: "http://127.0.0.1:{clickhouse_port}", database: {database}, create_schema: false, async_insert: false}}
+service:
+  telemetry: {{metrics: {{level: none}}}}
+  pipelines: {{traces: {{receivers: [otlp], processors: [batch], exporters: [clickhouse]}}}}
+"""
+    (folder / "otelcol.yaml").write_text(configuration)
+    with _started([binary, "--config", folder / "otelcol.yaml"], {}, folder / "otelcol.log") as process:
+        _wait_for(port, process, 20)
+        yield Peer(process, port, http)
 
 
 @contextmanager
@@ -76,7 +109,7 @@ def phoenix(bin_: Path, folder: Path) -> Iterator[Peer]:
                    "PHOENIX_GRPC_PORT": str(port), "PHOENIX_TELEMETRY_ENABLED": "false"}  # fmt: skip
     with _started([bin_ / "phoenix", "serve"], environment, folder / "phoenix.log") as process:
         _wait_for(port, process, 120)
-        yield Peer(process, port)
+        yield Peer(process, port, http)
 
 
 def _free() -> int:

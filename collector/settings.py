@@ -73,8 +73,8 @@ class CollectorSettings(BaseModel):
     """Age at which a segment is handed to the store: the longest telemetry waits when little arrives."""
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 20.0
     """How long a stop may take to bring what is on disk into the store; what is left waits there for the next start."""
-    fsync_interval_seconds: Annotated[float, Field(ge=0, le=1)] = 0.002
-    """How long a request waits for others to share its fsync; every acknowledgement waits for its fsync."""
+    fsync_interval_seconds: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How long a request waits for others to share its fsync, which those that come during the last one do anyway."""
     redaction: RedactionSettings = RedactionSettings()
     """Personal data and secrets that are replaced before anything reaches the disk."""
     tls: Tls | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
@@ -36,6 +37,9 @@ ANSWER_SECONDS = 5.0
 """How long calls to the gate that are under way may take once the process is asked to stop."""
 RECONNECT_SECONDS = 2.0
 GRPC_CONCURRENCY = 64
+SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the interpreter. At Python's 5 ms the thread that fsyncs waits as long for the event loop or the
+graders, several times for each acknowledgement."""
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +82,7 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
     acknowledges waits on disk. An embedded store that cannot be opened is an error.
     """
     graders = configured_graders(config.grading)
+    sys.setswitchinterval(SWITCH_SECONDS)
     policies = {policy.name: policy for policy in (load_policy(path, grader_types()) for path in config.policies)}
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
