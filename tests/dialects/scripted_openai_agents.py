@@ -46,10 +46,10 @@ AGENT = Agent(
 )
 
 
-async def run() -> None:
-    """Play the part of the scenario that this process has."""
+async def run(resume: bool = "resume" in sys.argv) -> None:
+    """Play one part of the scenario: up to the pause, or from there."""
     config = RunConfig(group_id=scripted.CONVERSATION)
-    if "resume" not in sys.argv:
+    if not resume:
         result = await Runner.run(AGENT, scripted.USER, run_config=config)
         if result.interruptions:
             WAITING.write_text(json.dumps(result.to_state().to_json()))

@@ -8,7 +8,7 @@
 # ]
 # [tool.dialect]
 # name = "langsmith"
-# scenarios = ["tools", "content_off", "retrieval"]
+# scenarios = ["tools", "content_off", "retrieval", "pending", "denied", "approved", "edited"]
 # [tool.dialect.environment]
 # LANGSMITH_TRACING = "true"
 # LANGSMITH_OTEL_ENABLED = "true"
