@@ -16,7 +16,7 @@ What it leaves to others: kinds and scalars of a span (`store.dialects`), what c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from graders import calls, content, decisions, messages
@@ -79,6 +79,7 @@ class _Assembly:
         approvals = decisions.without_repetition([*approvals, *_explained(joined, approvals)])
         found = tuple(calls.finish(joined, approvals, self.definitions, self.tree))
         answer, answer_span = self._answer()
+        documents = (*self.documents, *_tool_documents(found))
         dialects = tuple(dict.fromkeys(s.dialect for s in self.spans if s.dialect))
         return Trace(
             trace_id=self.spans[0].trace_id if self.spans else (self.logs[0].trace_id if self.logs else ""),
@@ -87,7 +88,8 @@ class _Assembly:
             messages=self._messages(joined),
             tool_calls=found,
             tool_definitions=tuple(self.definitions.values()),
-            documents=(*self.documents, *self._tool_documents(found)),
+            documents=documents,
+            answer_documents=self._answer_documents(documents, answer_span),
             approvals=tuple(approvals),
             answer=answer,
             answer_span_id=answer_span,
@@ -195,7 +197,7 @@ class _Assembly:
                 if span.kind is kind and not self.tree.inside(span, kind):
                     texts = content.first(span.attributes, "input"), content.first(span.attributes, "output")
                     inputs, outputs = (
-                        [Turn(role, text)] if text and not isinstance(content.decode(text), dict | list) else []
+                        [Turn(role, text)] if text and _plain(text) else []
                         for role, text in zip(("user", "assistant"), texts, strict=True)
                     )
                     self._show(span, [], History(inputs), outputs, seen)
@@ -271,8 +273,18 @@ class _Assembly:
             for index, shown in enumerate(self.shown)
         )
 
-    def _tool_documents(self, found: Iterable[ToolCall]) -> list[Document]:
-        return []
+    def _answer_documents(self, documents: Sequence[Document], answer_span: str) -> tuple[Document, ...]:
+        """The documents of the last retrieval, reranking or retrieving tool before the answer, of the agent that gave it."""
+        answered = self.tree.by_id.get(answer_span)
+        sources = [self.tree.by_id[span_id] for d in documents if (span_id := d.span_id) in self.tree.by_id]
+        if answered is not None:
+            agent = self.tree.owner(answered)
+            before = [s for s in sources if s.start_ns <= answered.end_ns]
+            sources = [s for s in before if agent is None or self.tree.owner(s) in (agent, None)] or before
+        if not sources:
+            return ()
+        last = max(sources, key=lambda s: (s.end_ns, s.kind is SpanKind.RERANK)).span_id
+        return tuple(d for d in documents if d.span_id == last)
 
     def _answer(self) -> tuple[str, str]:
         if self.final[0]:
@@ -286,7 +298,7 @@ class _Assembly:
             if said is not None and not said.requests and messages.finish_kind(said.finish) != "paused":
                 return said.text, agent.span_id
             plain = content.first(agent.attributes, "output")
-            if plain and plain not in content.REDACTED and not isinstance(content.decode(plain), dict | list):
+            if plain and _plain(plain):
                 return plain, agent.span_id
         for shown in reversed(self.shown):
             turn = shown.turn
@@ -319,6 +331,18 @@ class _Assembly:
         if any(s.dropped_attributes for s in self.spans):
             return Completeness.TRUNCATED
         return Completeness.COMPLETE
+
+
+def _plain(text: str | None) -> bool:
+    """Whether text may be what somebody said."""
+    return bool(text) and text not in content.REDACTED and not isinstance(content.decode(text), dict | list)
+
+
+def _tool_documents(found: Iterable[ToolCall]) -> Iterator[Document]:
+    """The passages in the results of tools that retrieve."""
+    for call in found:
+        if call.executed and call.result[:1] in ("[", "{"):
+            yield from content.tool_documents(content.decode(call.result), call.anchor)
 
 
 def _explained(joined: Iterable[calls.Call], known: Sequence[Approval]) -> Iterable[Approval]:

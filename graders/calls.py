@@ -361,7 +361,8 @@ def finish(
     """The calls in time order, each under a key of its own, which is noted in the `Call`."""
     has_spans = any(c.spans for c in calls)
     last_word = {a.call_id: a.outcome for a in sorted(approvals, key=lambda a: a.time_ns) if a.call_id}
-    denied = {call_id for call_id, outcome in last_word.items() if outcome in ("deny", "cancelled", "expired")}
+    stopped = ("deny", "cancelled", "expired", "require_approval")
+    denied = {call_id for call_id, outcome in last_word.items() if outcome in stopped}
     used: Counter[str] = Counter()
     taken: set[str] = set()
     ordered = sorted(calls, key=lambda c: (c.start, c.turn if c.turn >= 0 else _FAR))

@@ -8,7 +8,7 @@ is decoded leniently, wrappers that frameworks put around values are removed, an
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
@@ -149,6 +149,8 @@ def _unwrap_arguments(value: dict[str, Any]) -> tuple[object, str]:
         kwargs = value.get("kwargs")
         call_id = call_id_of(kwargs.get("tool_call_id")) if isinstance(kwargs, dict) else ""
         return value["inputs"], call_id
+    if isinstance(value.get("args"), dict) and "callId" in value:  # Gemini CLI
+        return value["args"], call_id_of(value["callId"])
     if value.keys() == {"tool_name", "arguments"}:  # Traceloop MCP
         return decode(value["arguments"]), ""
     return value, ""
@@ -195,6 +197,13 @@ def unwrap_result(raw: object) -> Value:
             inner = value["kwargs"]
         elif "output" in value and value.keys() <= {"output", "kwargs", "tags", "metadata"}:  # Traceloop
             inner = value["output"]
+        elif value.keys() == {"id", "name", "response"}:  # Gemini's function response
+            inner = value["response"]
+        elif "responseParts" in value or isinstance(value.get("response"), dict):  # Gemini CLI
+            parts = value.get("responseParts", value.get("response"))
+            inner = parts[0] if isinstance(parts, list) and len(parts) == 1 else parts
+        elif value.keys() == {"functionResponse"}:
+            inner = value["functionResponse"]
         elif value.keys() == {"result"}:  # ADK, for results that are not objects
             inner = value["result"]
         elif isinstance(value.get("content"), list) and value.keys() <= _MCP_KEYS:
@@ -287,10 +296,13 @@ def documents(span: Span, families: Families) -> list[Document]:
 
 def tool_documents(value: object, span_id: str) -> list[Document]:
     """The passages in the result of a tool that retrieves."""
-    return [_document(item, span_id) for item in _document_list(value) if _PASSAGE & item.keys()]
+    items = _document_list(value)
+    fits = all(_PASSAGE & item.keys() and _ORIGIN & item.keys() for item in items)
+    return [_document(item, span_id) for item in items] if fits else []
 
 
 _PASSAGE = frozenset({"content", "text", "page_content"})
+_ORIGIN = frozenset({"id", "score", "source", "url", "uri", "title", "metadata"})
 
 
 def _filled(document: Document, other: Document) -> Document:
@@ -364,8 +376,21 @@ def definitions(span: Span, families: Families) -> tuple[ToolDefinition, ...]:
 @lru_cache(maxsize=256)
 def _definitions(raw: str) -> tuple[ToolDefinition, ...]:
     value = decode(raw)
+    if isinstance(value, dict):  # Gemini's request, Pydantic AI's parameters
+        config = value.get("config")
+        value = config.get("tools") if isinstance(config, dict) else value.get("function_tools", value)
     items = [decode(item) for item in value] if isinstance(value, list) else [value]
-    return tuple(d for item in items if isinstance(item, dict) and (d := _definition(item)))
+    found = [d for item in items if isinstance(item, dict) for d in _declared(item)]
+    found += [ToolDefinition(item) for item in items if isinstance(item, str) and item]
+    return tuple(found)
+
+
+def _declared(item: Mapping[str, Any]) -> Iterator[ToolDefinition]:
+    """The tools of one element: itself, or those it declares (Gemini)."""
+    declarations = item.get("function_declarations", item.get("functionDeclarations"))
+    for declared in declarations if isinstance(declarations, list) else [item]:
+        if isinstance(declared, dict) and (definition := _definition(declared)):
+            yield definition
 
 
 @lru_cache(maxsize=256)
@@ -380,13 +405,19 @@ def _flat_definitions(groups: tuple[tuple[tuple[str, str], ...], ...]) -> tuple[
     return tuple(found)
 
 
+_SCHEMAS = (
+    "parameters", "input_schema", "inputSchema", "parameters_json_schema", "parametersJsonSchema", "json_schema",
+)  # fmt: skip
+
+
 def _definition(item: Mapping[str, Any]) -> ToolDefinition | None:
     function = item.get("function")
     source = function if isinstance(function, dict) else item
     name = source.get("name")
     if not isinstance(name, str) or not name:
         return None
-    keys = ("parameters", "input_schema", "inputSchema", "parameters_json_schema", "json_schema")
-    schemas = (decode(source.get(k)) for k in keys)
+    schemas = (decode(source.get(k)) for k in _SCHEMAS)
     schema = next((s for s in schemas if isinstance(s, dict)), None)
+    if schema is not None and isinstance(schema.get("json"), dict) and len(schema) == 1:  # Bedrock
+        schema = schema["json"]
     return ToolDefinition(name, text_of(source.get("description")), schema)

@@ -49,7 +49,7 @@ def as_event(log: LogEvent) -> SpanEvent:
             attributes.setdefault(str(key), value if isinstance(value, str) else canonical(value))
     elif isinstance(body, str) and body:
         attributes.setdefault("content", body)
-    name = log.name or attributes.get("event.name", "")
+    name = attributes.get("event.name") or log.name  # Codex names the place in its source as the event
     prefix = next((p for p in mapping().events.prefixes if name.startswith(p)), "")
     return SpanEvent(name.removeprefix(prefix), log.time_ns, attributes)
 

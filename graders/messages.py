@@ -54,6 +54,7 @@ _ROLES = {
 }
 _BATCHED = frozenset({"messages", "generations", "contents", "candidates", "choices"})
 _AI_SDK_OUTPUT = "ai.response."
+_LOGFIRE_EVENTS = "events"
 
 
 class Request(NamedTuple):
@@ -164,6 +165,8 @@ class Reader:
     def _source(self, span: Span, families: Families, key: str, role: str) -> list[Turn]:
         if key == _AI_SDK_OUTPUT:
             return list(self._ai_sdk_output(span.attributes))
+        if key == _LOGFIRE_EVENTS:
+            return list(self._listed_events(span.attributes.get(key), role))
         if key.endswith("."):
             group = families.get(key)
             return [t for index in sorted(group) for t in self._family(group[index], role)] if group else []
@@ -181,6 +184,16 @@ class Reader:
                 "finish_reason": attributes.get("ai.response.finishReason", ""),
             }
             yield from self.message({**item, "tool_calls": calls} if calls else item, "assistant")
+
+    def _listed_events(self, raw: str | None, role: str) -> Iterator[Turn]:
+        """Logfire keeps the message events of a call as one list; its last message is the answer."""
+        value = decode(raw)
+        items = [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+        last = len(items) - 1 if items and items[-1].get("role", "assistant") == "assistant" else len(items)
+        for item in items[last:] if role == "assistant" else items[:last]:
+            if isinstance(item.get("event.name"), str):
+                found = {**item, "tool_call_id": item.get("id")} if item.get("role") == "tool" else item
+                yield from self.message(found, role)
 
     def parse(self, raw: object, role: str) -> Iterator[Turn]:
         """Messages out of JSON text, or text as one message."""
@@ -200,7 +213,9 @@ class Reader:
             value = [{"role": role, "parts": value}]  # system_instructions are bare parts
         for item in value:
             if isinstance(item, dict):
-                yield from self.message(item, role)
+                # Gemini CLI calls what the model said `system`.
+                said = {**item, "role": role} if role == "assistant" and item.get("role") == "system" else item
+                yield from self.message(said, role)
 
     def _envelope(self, value: Mapping[str, Any], role: str) -> Iterator[Turn]:
         """An object that holds messages: a provider's request or response, a framework's input or output."""
@@ -311,6 +326,12 @@ class Reader:
         approvals: list[Approval] = []
         parts = item.get("parts", item.get("content"))
         for part in parts if isinstance(parts, list) else [parts]:
+            if (
+                answers and requests and _says(part)
+            ):  # a whole run in one message: what follows a result is another turn
+                yield Turn(role, "\n".join(texts), tuple(requests), approvals=tuple(approvals))
+                yield from answers
+                texts, requests, answers, approvals = [], [], [], []
             if isinstance(part, str):
                 texts.append(part)
             elif isinstance(part, dict):
@@ -396,6 +417,10 @@ class Reader:
                 approvals.append(_decided(part["approved"], approval_id, ""))
 
 
+def _says(part: object) -> bool:
+    return isinstance(part, str) or (isinstance(part, dict) and part.get("type") in _TEXT_PARTS and "type" in part)
+
+
 def _is_part(item: Mapping[str, Any]) -> bool:
     """Whether an element of a list is a piece of a message and no message."""
     if "role" in item or "generation_info" in item or item.get("lc") == 1 or "data" in item or "tool_call_id" in item:
@@ -434,6 +459,7 @@ def _request(part: Mapping[str, Any]) -> Request | None:
     name = source.get("name", source.get("toolName"))
     if not isinstance(name, str) or not name:
         return None
+    name = name.strip("'\"")  # CrewAI quotes it
     arguments = next((source[k] for k in ("arguments", "args", "input") if source.get(k) is not None), None)
     provider = part.get("builtin") is True or part.get("providerExecuted") is True
     return Request(_part_id(part), name, decode(arguments), provider)
@@ -498,7 +524,7 @@ def _unflatten(group: list[tuple[str, str]]) -> dict[str, Any]:
             if number.isdecimal() and len(number) < 7:
                 target = calls if head == "tool_calls" else blocks
                 target.setdefault(int(number), {})[name.split(".", 1)[-1]] = value
-        elif rest in ("prompt.text", "completion.text"):
+        elif rest in ("prompt.text", "completion.text", "content.0"):
             item["content"] = value
         else:
             item[rest] = value

@@ -119,7 +119,7 @@ class Citations(Grader, name="evidence/citations", version="1"):
         if not cited:
             return skip("the answer cites nothing")
         ids = {d.id.casefold() for d in trace.documents if d.id}
-        count = len(trace.documents)
+        count = len(trace.answer_documents)  # numbers count what the answer was given
         wrong = [c for c in cited if not self._known(c, haystack, ids, count)]
         if not wrong:
             reason = f"all {len(cited)} cited sources were retrieved"

@@ -468,7 +468,7 @@ def test_strands_interrupt_is_a_question_and_no_answer(as_event: bool) -> None:
         waits = {"role": "assistant", "parts": [{"type": "text", "content": text}], "finish_reason": "interrupt"}
         outer = agent(attributes={"gen_ai.output.messages": [waits]})
     item = trace(outer, chat)
-    assert [(c.name, c.arguments, c.executed) for c in item.tool_calls] == [("rm", {"path": "/x"}, None)]
+    assert [(c.name, c.arguments, c.executed) for c in item.tool_calls] == [("rm", {"path": "/x"}, False)]
     assert [(a.outcome, a.call_id) for a in item.approvals] == [("require_approval", "c1")]
     assert item.answer == ""
 
