@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import orjson
 import re2
@@ -63,7 +63,6 @@ _LETTERS: Final = str.maketrans("0123456789abcdef", "abcdefghijklmnop")
 def keyed(key: bytes) -> Placeholders:
     """`<EMAIL:…>` by HMAC-SHA256. Letters only, so that no rule and no grader takes it for a number."""
 
-    @lru_cache(maxsize=4096)
     def placeholder(type_: str, value: str) -> str:
         digest = hmac.digest(key, f"{type_}\0{value}".encode("utf-8", "surrogatepass"), "sha256")
         return f"<{type_}:{digest[:8].hex().translate(_LETTERS)}>"
@@ -90,17 +89,27 @@ _OF_A_CALL: Final = frozenset(
 """Beside one of these, `id` is that of a tool call."""
 
 
-@lru_cache(maxsize=4096)
 def _words(key: str) -> tuple[str, ...]:
     """`user.dbPassword.0` is ("user", "db", "password")."""
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", key)
     return tuple(word for word in re.split(r"[^\w]|_", spaced.lower()) if word and not word.isdecimal())
 
 
-@lru_cache(maxsize=4096)
 def _phrase(keys: tuple[str, ...]) -> str:
     """The words of all keys, as context of what stands below them."""
     return " ".join((*(word for key in keys for word in _words(key)), ""))
+
+
+_MAX_REMEMBERED: Final = 512
+"""Characters of a key; who sends longer ones does not get our memory for them."""
+
+_K = TypeVar("_K", str, tuple[str, ...])
+_V = TypeVar("_V")
+
+
+def _remembered(judge: Callable[[_K], _V]) -> Callable[[_K], _V]:
+    cached = lru_cache(maxsize=4096)(judge)
+    return lambda key: cached(key) if sum(map(len, key)) <= _MAX_REMEMBERED else judge(key)
 
 
 @dataclass(slots=True)
@@ -134,8 +143,8 @@ class Texts:
         words = [word for matcher in rules.matchers for word in matcher.rule.context]
         self._contexts = compiled(f"(?i)(?:{'|'.join(words)})") if words else None
         # The same few keys come again and again.
-        self._key = lru_cache(maxsize=8192)(self._judged)
-        self._context = lru_cache(maxsize=8192)(self._searched)
+        self._key = _remembered(self._judged)
+        self._context = _remembered(self._searched)
         self._set = pattern_set(matcher.rule.pattern for matcher in rules.matchers) if rules.matchers else None
         self._screen = pattern_set(rules.screens) if rules.screens else None
 
