@@ -34,7 +34,10 @@ class Approval(HookProvider):
 
     def ask(self, event: BeforeToolCallEvent) -> None:
         """Interrupt, and cancel what was refused."""
-        if event.tool_use["name"] == "send_refund" and event.interrupt("approval", reason=event.tool_use["input"]) != "y":
+        if (
+            event.tool_use["name"] == "send_refund"
+            and event.interrupt("approval", reason=event.tool_use["input"]) != "y"
+        ):
             event.cancel_tool = True
 
 
