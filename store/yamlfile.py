@@ -30,6 +30,9 @@ _WORDS: Mapping[str, object] = {
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
 }  # fmt: skip
 
+_SECRET = frozenset(("tokens", "key", "password"))
+"""What stands under these keys is not shown in messages."""
+
 _Path = tuple[str | int, ...]
 
 
@@ -239,6 +242,8 @@ def _explain(
         message = f"unknown key; {hint}known: {', '.join(known) or 'none'}"
     elif kind == "missing":
         path, message = (*path, loc[-1]), "is required"
+    elif _SECRET.intersection(loc):
+        pass
     elif kind == "string_type" and isinstance(error["input"], int | float):
         message = f"{message}, got {_quote(error['input'])}; put it in quotes"
     elif not isinstance(error["input"], dict | list | BaseModel):

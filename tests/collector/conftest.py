@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +143,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One collector for all tests of a module that leave no trace in it."""
     with _running(tmp_path_factory.mktemp("shared"), MemorySink(), {"segment_age_seconds": 0.001}) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def shared_with() -> Callable[[Path, dict[str, Any]], AbstractContextManager[Running]]:
+    """For modules that share a collector with settings of their own."""
+    return lambda directory, settings: _running(directory, MemorySink(), settings)
 
 
 @pytest.fixture

@@ -133,6 +133,14 @@ def test_tokens_are_checked(tmp_path: Path, token: str, says: str) -> None:
         load_config(write(tmp_path, f"collector: {{tokens: [{token}]}}\n"), {})
 
 
+@pytest.mark.parametrize("token", ["{name: a, token: sekret}", "{name: a, sha256: sekret}", "sekret", "{name: sekret !}"])
+def test_a_misplaced_token_is_not_printed(tmp_path: Path, token: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, f"collector: {{tokens: [{token}]}}\n"), {})
+    assert "collector.tokens[0]" in str(caught.value)
+    assert "sekret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("origin", ["example.com", "https://a/b", "", "https://"])
 def test_origins_are_checked(tmp_path: Path, origin: str) -> None:
     with pytest.raises(ConfigError, match="cors_allowed_origins"):
