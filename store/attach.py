@@ -107,20 +107,58 @@ class Source:
         return re.sub(r"\W", "_", f"{_TARGETS[self.signal]}_from_{self.database}_{self.table}_mv", flags=re.ASCII)
 
 
+def find(database: Database, traces: str, logs: str | None, here: str) -> list[Source]:
+    """The tables that are meant; those of log records only if they were named or stand beside the spans."""
+    found = [Source.parse("traces", traces, here)]
+    if logs is not None:
+        found.append(Source.parse("logs", logs, here))
+    else:
+        beside = Source("logs", found[0].database, TABLES["logs"])
+        if engine_of(database, beside) and not is_own(database, beside):
+            found.append(beside)
+    return found
+
+
+def is_own(database: Database, source: Source) -> bool:
+    """Whether the table is one of tracegrade's, which has a column the exporter's lacks."""
+    columns = database.query(
+        "SELECT count() AS own FROM system.columns "
+        "WHERE database = {database:String} AND table = {table:String} AND name = 'IngestedAt'",
+        {"database": source.database, "table": source.table},
+    )
+    return bool(columns[0]["own"])
+
+
+def engine_of(database: Database, source: Source) -> str:
+    """The table's engine; empty if there is no such table."""
+    tables = database.query(
+        "SELECT engine FROM system.tables WHERE database = {database:String} AND name = {table:String}",
+        {"database": source.database, "table": source.table},
+    )
+    return str(tables[0]["engine"]) if tables else ""
+
+
 def read(database: Database, source: Source) -> str:
     """The subquery that reads the table as the views expect. Raises `Permanent` that says what is in the way."""
-    asked = {"database": source.database, "table": source.table}
-    of = "WHERE database = {database:String} AND"
-    tables = database.query(f"SELECT engine FROM system.tables {of} name = {{table:String}}", dict(asked))
-    if not tables:
-        raise Permanent(f"there is no table {source.database}.{source.table}; name it with --table database.table")
-    engine = str(tables[0]["engine"])
+    if not (engine := engine_of(database, source)):
+        others = database.query(
+            "SELECT DISTINCT concat(database, '.', table) AS found FROM system.columns "
+            "WHERE name = {column:String} AND table NOT LIKE 'tracegrade_%' ORDER BY found LIMIT 5",
+            {"column": "SpanAttributes" if source.signal == "traces" else "LogAttributes"},
+        )
+        like = f"; like it are {', '.join(str(row['found']) for row in others)}" if others else ""
+        raise Permanent(f"there is no table {source.database}.{source.table}{like}; name it as database.table")
+    if is_own(database, source):
+        raise Permanent(f"{source.database}.{source.table} is tracegrade's own: what comes in there is graded already")
     if not engine.endswith("MergeTree") and engine != "Null":
         raise Permanent(
             f"{source.database}.{source.table} is a table of engine {engine}, whose inserts no view sees; name the MergeTree "
             "table behind it"
         )
-    columns = database.query(f"SELECT name, type FROM system.columns {of} table = {{table:String}}", dict(asked))
+    columns = database.query(
+        "SELECT name, type FROM system.columns WHERE database = {database:String} AND table = {table:String}",
+        {"database": source.database, "table": source.table},
+    )
     types = {str(row["name"]): str(row["type"]) for row in columns}
     if json := [name for name in _COLUMNS[source.signal] if types.get(name, "").startswith(("JSON", "Array(JSON"))]:
         raise Permanent(
@@ -150,14 +188,14 @@ def statement(database: Database, layout: Layout, source: Source) -> str:
 
 
 def backfill(
-    database: Database, layout: Layout, source: Source, since: datetime, progress: Callable[[int], None] = lambda _: None
+    database: Database, source: Source, since: datetime, progress: Callable[[int], None] = lambda _: None
 ) -> int:
     """Copy what the table held before it was attached, from `since` on; returns how many rows were new.
 
     A row whose trace and span are there already is left out, so repeating it adds nothing. One that arrives while its part
     of the table is copied may be counted twice, as a span a client sends twice is.
     """
-    query = statement(database, layout, source).partition(" AS\n")[2]
+    query = statement(database, Layout(), source).partition(" AS\n")[2]
     target = _TARGETS[source.signal]
     names = ", ".join(f"`{row['name']}`" for row in database.query(f"DESCRIBE TABLE ({query})"))
     key = "(TraceId, SpanId)" if source.signal == "traces" else "(TraceId, SpanId, Timestamp, EventName)"

@@ -11,13 +11,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from store.attach import TABLES, Database, Source, statement
+from store.attach import TABLES, Database, Source, engine_of, is_own, statement
 from store.dialects import quote
 from store.errors import Permanent
 from store.schema import Layout, ledger, mark, plan
-
-# Columns only our own tables have.
-_OWN = {"otel_traces": "DroppedAttributes", "otel_logs": "IngestedAt"}
 
 
 def apply(database: Database, layout: Layout | None = None) -> list[str]:
@@ -49,23 +46,37 @@ def pending(database: Database, layout: Layout, known: set[str]) -> Iterator[tup
 
 def attach(database: Database, layout: Layout, found: list[Source]) -> list[str]:
     """Read these tables from now on; returns what was done. Nothing is done to a table that cannot be read."""
-    known = done_to(database) | {source.version for source in found}
-    # Refuses before anything is made.
-    list(pending(database, layout := laid_out(database, layout, known), known))
+    would_attach(database, layout, found)
+    known = done_to(database)
     database.command(ledger(layout))
     for source in found:
-        record(database, source.version)
+        if source.version not in known:
+            record(database, source.version)
     return apply(database, layout)
 
 
-def detach(database: Database, source: Source) -> None:
-    """Read the table no longer. What was read stays."""
-    database.command(f"DROP TABLE IF EXISTS {source.view}")
-    # The record of its view goes as well, so that attaching it again makes the view again.
-    database.command(
-        f"ALTER TABLE schema_migrations DELETE WHERE Version = {quote(source.version)} "
-        f"OR startsWith(Version, {quote(source.view + ' ')}) SETTINGS mutations_sync = 2"
-    )
+def would_attach(database: Database, layout: Layout, found: list[Source]) -> list[str]:
+    """The statements `attach` would run."""
+    known = done_to(database) | {source.version for source in found}
+    layout = laid_out(database, layout, known)
+    return [ledger(layout), *(text for _, texts in pending(database, layout, known) for text in texts)]
+
+
+def detach(database: Database, table: str) -> None:
+    """Read `database.table` no longer. What was read stays. Raises ValueError if it is not read."""
+    read = sources(done_to(database))
+    here = str(database.query("SELECT currentDatabase() AS here")[0]["here"])
+    gone = [source for source in read if f"{source.database}.{source.table}" in (table, f"{here}.{table}")]
+    if not gone:
+        names = ", ".join(f"{source.database}.{source.table}" for source in read)
+        raise ValueError(f"{table} is not attached; attached are: {names or 'none'}")
+    for source in gone:
+        database.command(f"DROP TABLE IF EXISTS {source.view}")
+        # The record of its view goes as well, so that attaching it again makes the view again.
+        database.command(
+            f"ALTER TABLE schema_migrations DELETE WHERE Version = {quote(source.version)} "
+            f"OR startsWith(Version, {quote(source.view + ' ')}) SETTINGS mutations_sync = 2"
+        )
 
 
 def done_to(database: Database) -> set[str]:
@@ -100,31 +111,14 @@ def laid_out(database: Database, layout: Layout, known: set[str]) -> Layout:
     taken = {source.table for source in tables if source.database == here} & {*TABLES.values()}
     if "otel_traces" in taken:
         taken.add("otel_traces_trace_id_ts")  # the exporter's own
-    if "0001_traces" not in known:
-        for table in _OWN.keys() - taken:
-            _refuse_foreign(database, table)
-    elif ours := {t for t in taken & _OWN.keys() if _foreign(database, t) is False}:
-        raise Permanent(f"{', '.join(sorted(ours))} of this database is tracegrade's own: it is read already")
+    for signal, table in TABLES.items() if "0001_traces" not in known else ():
+        if table not in taken and engine_of(database, own := Source(signal, here, table)) and not is_own(database, own):
+            raise Permanent(
+                f"{here} already has a table {table} that something else fills; run `tracegrade schema attach` to grade "
+                "what is in it, or name another database in `store`"
+            )
     return replace(layout, renamed={table: f"tracegrade_{table}" for table in taken})
 
 
 def _cluster(known: set[str]) -> str:
     return next((version.removeprefix("cluster ") for version in known if version.startswith("cluster ")), "")
-
-
-def _foreign(database: Database, table: str) -> bool | None:
-    """Whether somebody else made the table of that name; None if there is none."""
-    found = database.query(
-        "SELECT count() AS columns, countIf(name = {own:String}) AS own FROM system.columns "
-        "WHERE database = currentDatabase() AND table = {table:String}",
-        {"own": _OWN[table], "table": table},
-    )[0]
-    return None if not found["columns"] else not found["own"]
-
-
-def _refuse_foreign(database: Database, table: str) -> None:
-    if _foreign(database, table):
-        raise Permanent(
-            f"this database already has a table {table} that something else fills; run `tracegrade schema attach` to grade "
-            "what is in it, or name another database in `store`"
-        )

@@ -63,9 +63,9 @@ _REMEMBER_REPLICATED = "replicated_deduplication_window = 10000, replicated_dedu
 # What the sender's token says counts, and only then what the telemetry says of itself: see `collector.stamp`, which lets nobody
 # else write `tracegrade.arm`.
 _ARM = (
-    "multiIf(ResourceAttributes['tracegrade.arm'] IN ('production', 'shadow'), ResourceAttributes['tracegrade.arm'], "
-    "ResourceAttributes['deployment.environment.name'] = 'shadow' OR position(TraceState, 'tracegrade=shadow') > 0, 'shadow', "
-    "'production')"
+    "multiIf(s.ResourceAttributes['tracegrade.arm'] IN ('production', 'shadow'), s.ResourceAttributes['tracegrade.arm'], "
+    "s.ResourceAttributes['deployment.environment.name'] = 'shadow' OR position(TraceState, 'tracegrade=shadow') > 0, "
+    "'shadow', 'production')"
 )
 
 
@@ -126,7 +126,7 @@ def _macros(layout: Layout) -> dict[str, Callable[[str], str]]:
         "agent_columns": lambda _: ",\n    ".join(f"{sql} AS {name}" for name, sql in column_sql().items()),
         "recognised": lambda table: source_sql(layout.part(table)),
         "attribute": lambda key: (
-            f"if(SpanAttributes[{quote(key)}] != '', SpanAttributes[{quote(key)}], ResourceAttributes[{quote(key)}])"
+            f"if(SpanAttributes[{quote(key)}] != '', SpanAttributes[{quote(key)}], s.ResourceAttributes[{quote(key)}])"
         ),
         "arm": lambda _: _ARM,
         # Names. On a cluster a table's rows are spread over `…_local` tables, and its own name reads and fills all of them.
@@ -213,7 +213,11 @@ def _anew(statement: str) -> list[str]:
         case _:
             # Nobody can insert into it in between; whoever tries comes again.
             name, everywhere = made[2], target.partition("\n")[0].removeprefix(made[2])
-            return [f"DROP TABLE IF EXISTS {name}_mv{everywhere}", f"DROP TABLE IF EXISTS {name}{everywhere}", statement]
+            return [
+                f"DROP TABLE IF EXISTS {name}_mv{everywhere}",
+                f"DROP TABLE IF EXISTS {name}{everywhere}",
+                statement,
+            ]
 
 
 def plan(layout: Layout, known: set[str]) -> Iterator[tuple[str, list[str]]]:

@@ -11,8 +11,10 @@ import asyncio
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -180,27 +182,150 @@ def schema() -> None:
     """The tables tracegrade keeps."""
 
 
+def layout(
+    command: Callable[..., None],
+) -> Callable[..., None]:
+    """Options that say where the tables are."""
+    engine = click.option(
+        "--engine",
+        type=click.Choice(["mergetree", "replicated"]),
+        default="mergetree",
+        show_default=True,
+        help="Tables of one server, or replicated ones with a Distributed table over each.",
+    )
+    cluster = click.option("--cluster", default="", metavar="NAME", help="ClickHouse cluster of the replicated tables.")
+    return engine(cluster(command))
+
+
+def check_layout(engine: str, cluster: str) -> None:
+    if (engine == "replicated") != bool(cluster):
+        missing = "--cluster NAME" if engine == "replicated" else "--engine replicated"
+        fail(f"replicated tables are spread over a named cluster: give {missing} as well", USAGE)
+
+
 @schema.command("apply")
+@layout
 @config_option
-def schema_apply(config_path: Path | None) -> None:
-    """Bring the store's tables up to date."""
+def schema_apply(engine: str, cluster: str, config_path: Path | None) -> None:
+    """Bring the store's tables up to date. A cluster is named once; the database remembers it."""
+    check_layout(engine, cluster)
     config = configured(config_path)
 
     def apply() -> list[str]:
         with connect(config.dsn) as store:
-            return store.apply_schema(config.retention_days)
+            return store.apply_schema(config.retention_days, cluster)
 
     done = guarded(apply)
     out.print("applied: " + ", ".join(done) if done else "up to date", highlight=False)
 
 
 @schema.command("print")
+@layout
+@click.option("--kafka", is_flag=True, help="The statements that read OTLP from Kafka, instead of the tables.")
+@click.option("--brokers", metavar="HOST:PORT,…", help="With --kafka: the brokers.")
+@click.option("--topic", default="", help="With --kafka: the topic of the traces.")
+@click.option("--logs-topic", default="", help="With --kafka: the topic of the log records.")
+@click.option("--group", default="tracegrade", show_default=True, help="With --kafka: the consumer group.")
 @config_option
-def schema_print(config_path: Path | None) -> None:
+def schema_print(
+    engine: str,
+    cluster: str,
+    kafka: bool,
+    brokers: str | None,
+    topic: str,
+    logs_topic: str,
+    group: str,
+    config_path: Path | None,
+) -> None:
     """Print the statements instead of running them."""
+    from store import kafka as queue
     from store.schema import Layout, render
 
-    click.echo(render(Layout(configured(config_path).retention_days)), nl=False)
+    check_layout(engine, cluster)
+    where = Layout(configured(config_path).retention_days, cluster)
+    if kafka:
+        named = queue.topics(topic, logs_topic)
+        if not brokers or not named:
+            fail("--kafka needs --brokers HOST:PORT and --topic NAME, --logs-topic NAME or both", USAGE)
+        text = queue.render(brokers, group, named, where)
+    elif brokers or topic or logs_topic:
+        fail("--brokers, --topic and --logs-topic say where Kafka is: give --kafka as well", USAGE)
+    else:
+        text = render(where)
+    click.echo(text, nl=False)
+
+
+def since(_: click.Context, __: click.Parameter, value: str | None) -> datetime | None:
+    """A date, a time, or days back from now: 2026-11-01, 2026-11-01T12:00:00Z, 30d."""
+    if value is None:
+        return None
+    if re.fullmatch(r"\d{1,5}d", value):
+        return datetime.now(UTC) - timedelta(days=int(value[:-1]))
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError as error:
+        message = f"{value!r} is no time; write 2026-11-01, 2026-11-01T12:00:00Z or 30d"
+        raise click.BadParameter(message) from error
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+@schema.command("attach")
+@click.option("--store", "dsn", help="The store, if not the configured one: clickhouse://user:password@host:8123/database.")
+@click.option("--table", default="otel_traces", show_default=True, metavar="[DATABASE.]TABLE", help="The spans.")
+@click.option("--logs-table", metavar="[DATABASE.]TABLE", help="The log records; by default an otel_logs beside it.")
+@click.option("--backfill", callback=since, metavar="SINCE", help="Copy what is there already: 2026-11-01, or 30d.")
+@click.option("--dry-run", is_flag=True, help="Print the statements; change nothing.")
+@config_option
+def schema_attach(
+    dsn: str | None,
+    table: str,
+    logs_table: str | None,
+    backfill: datetime | None,
+    dry_run: bool,
+    config_path: Path | None,
+) -> None:
+    """Grade what the OpenTelemetry Collector's ClickHouse exporter stores, beside its tables."""
+    from store import attach, migrate
+    from store.schema import Layout
+
+    config = configured(config_path)
+
+    def run() -> None:
+        with connect(dsn or config.dsn, create=not dry_run) as store:
+            found = attach.find(store, table, logs_table, store.database)
+            where = Layout(config.retention_days)
+            if dry_run:
+                for statement in migrate.would_attach(store, where, found):
+                    click.echo(f"{statement};\n")
+                return
+            done = migrate.attach(store, where, found)
+            names = ", ".join(f"{source.database}.{source.table}" for source in found)
+            out.print(f"attached: {names}" if done else f"attached already: {names}", highlight=False)
+            if backfill is None:
+                return
+            for source in found:
+                rows = attach.backfill(store, source, backfill)
+                out.print(f"copied from {source.database}.{source.table}: {rows} rows that were not there", highlight=False)
+
+    guarded(run)
+
+
+@schema.command("detach")
+@click.option("--store", "dsn", help="The store, if not the configured one: clickhouse://user:password@host:8123/database.")
+@click.option("--table", required=True, metavar="[DATABASE.]TABLE", help="A table that was attached.")
+@config_option
+def schema_detach(dsn: str | None, table: str, config_path: Path | None) -> None:
+    """Read a table no longer; what was read of it stays."""
+    from store import migrate
+
+    config = configured(config_path)
+
+    def run() -> None:
+        with connect(dsn or config.dsn, create=False) as store:
+            migrate.detach(store, table)
+
+    guarded(run)
+    out.print(f"detached: {table}", highlight=False)
 
 
 @cli.command()

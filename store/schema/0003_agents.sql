@@ -51,7 +51,8 @@ SELECT
     TraceId, Timestamp, SpanId, ParentSpanId, SpanName, Kind, Dialect,
     ${agent_columns},
     ServiceName AS Service,
-    ResourceAttributes['service.version'] AS ServiceVersion,
+    -- `s.`, because the bare name is what is kept of them below.
+    s.ResourceAttributes['service.version'] AS ServiceVersion,
     ${arm} AS Arm,
     ${attribute:tracegrade.run.id} AS RunId,
     ${attribute:tracegrade.case.id} AS CaseId,
@@ -60,10 +61,10 @@ SELECT
     Duration, StatusCode, StatusMessage, ScopeName,
     -- A span no dialect recognises keeps its place in the tree; its attributes stay in otel_traces alone.
     if(Dialect != '', SpanAttributes, map()) AS Attributes,
-    if(Dialect != '' AND Kind = 'agent' OR ParentSpanId = '', ResourceAttributes, map()) AS ResourceAttributes,
+    if(Dialect != '' AND Kind = 'agent' OR ParentSpanId = '', s.ResourceAttributes, map()) AS ResourceAttributes,
     Events.Timestamp, Events.Name, Events.Attributes,
     DroppedAttributes
-FROM ${recognised:otel_traces};
+FROM ${recognised:otel_traces} AS s;
 
 CREATE TABLE IF NOT EXISTS ${spread:traces}
 (
