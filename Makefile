@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration check format proto bench bench-ingest bench-grade bench-gate clean
+.PHONY: help demo test integration check format proto bench bench-ingest bench-grade bench-gate soak clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ bench-grade: $(VENV)/.dev ## Agent spans a second a core; the last line is JSON
 
 bench-gate: $(VENV)/.dev ## Time of a decision; the last line is JSON
 	@$(BIN)/python bench/decide.py $(ARGS)
+
+soak: $(VENV)/.dev ## Ten minutes of faults while clients send; nothing acknowledged may be lost (ARGS='--minutes 60')
+	@$(BIN)/python bench/soak.py $(ARGS)
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
