@@ -27,11 +27,13 @@ export async function rename(name) {
   await fetch(`${PROVIDER}/turns`, { method: 'PUT', body: JSON.stringify(turns) });
 }
 
+/** How to run a command on a machine of another name, after `unshare`. */
+export const ELSEWHERE = ['--uts', 'sh', '-c', 'hostname agent && exec "$0" "$@"'];
+
 /** Runs the agent to its end, on a machine of another name; what it prints is shown only where it fails. */
 export function run(command, args, environment = {}) {
   return new Promise((resolve, reject) => {
-    const elsewhere = ['--uts', 'sh', '-c', 'hostname agent && exec "$0" "$@"', command, ...args];
-    const child = spawn('unshare', elsewhere, { env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn('unshare', [...ELSEWHERE, command, ...args], { env: { ...process.env, ...environment }, stdio: ['ignore', 'pipe', 'pipe'] });
     let said = '';
     child.stdout.on('data', (data) => (said += data));
     child.stderr.on('data', (data) => (said += data));
