@@ -125,3 +125,25 @@ def chat_loop(client: Any, **options: Any) -> None:
             except LedgerUnavailable as error:
                 content = f"Error: {error}"
             messages.append({"role": "tool", "tool_call_id": call.id, "content": content})
+
+
+def responses_loop(client: Any, stream: bool = False) -> None:
+    """The same over the Responses API, each request with the whole history."""
+    tools = [{"type": "function", **tool["function"]} for tool in TOOLS]
+    history: list[Any] = [{"role": "user", "content": USER}]
+    while True:
+        response = client.responses.create(
+            model=MODEL, instructions=SYSTEM, input=history, tools=tools, store=False, stream=stream
+        )
+        if stream:
+            response = list(response)[-1].response
+        history += [item.model_dump(exclude_none=True) for item in response.output]
+        calls = [item for item in response.output if item.type == "function_call"]
+        if not calls:
+            return
+        for call in calls:
+            try:
+                output = json.dumps(globals()[call.name](**json.loads(call.arguments)))
+            except LedgerUnavailable as error:
+                output = f"Error: {error}"
+            history.append({"type": "function_call_output", "call_id": call.call_id, "output": output})
