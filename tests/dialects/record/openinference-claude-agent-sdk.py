@@ -14,6 +14,7 @@
 
 import asyncio
 import json
+import tempfile
 from typing import Any
 
 import scripted
@@ -27,6 +28,9 @@ from claude_agent_sdk import (
     tool,
 )
 from openinference.instrumentation.claude_agent_sdk import ClaudeAgentSDKInstrumentor
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 PREFIX = "mcp__orders__"
 
@@ -57,9 +61,14 @@ async def converse() -> None:
         system_prompt=scripted.SYSTEM,
         mcp_servers={"orders": create_sdk_mcp_server("orders", tools=[lookup_order, send_refund])},
         tools=[],
+        session_id="00000000-0000-4000-8000-000000000001",
         setting_sources=[],
         can_use_tool=decide,
-        env={"ANTHROPIC_BASE_URL": scripted.PROVIDER, "ANTHROPIC_API_KEY": "unused"},
+        env={
+            "ANTHROPIC_BASE_URL": scripted.PROVIDER,
+            "ANTHROPIC_API_KEY": "unused",
+            "CLAUDE_CONFIG_DIR": tempfile.mkdtemp(),  # a session's id can be used once
+        },
     )
     async with ClaudeSDKClient(options) as client:
         await client.query(scripted.USER)
@@ -78,6 +87,9 @@ scripted.play(
         {"text": answers[scripted.SCENARIO], "tokens": [200, 30]},
     ]
 )
-with scripted.tracing(root=False) as provider:
-    ClaudeAgentSDKInstrumentor().instrument(tracer_provider=provider)
-    asyncio.run(converse())
+# Not installed globally: the spans of the MCP SDK, which the tools' server uses in this process, are another recording's matter.
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+ClaudeAgentSDKInstrumentor().instrument(tracer_provider=provider)
+asyncio.run(converse())
+provider.shutdown()
