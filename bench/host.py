@@ -1,10 +1,10 @@
 """One process under measurement: the engine behind HTTP, the collector, or both in one. Driven line by line on stdin.
 
     host.py engine DIRECTORY DATABASE
-    host.py collector BUFFER_DIRECTORY DSN
+    host.py collector BUFFER_DIRECTORY DSN [GROUP...]     groups of redaction rules; none by default
 
 Prints one JSON object when ready, then one for each line it reads: `cost` (CPU and memory), `count TABLE` (rows),
-`settle` (once no merges run), `plain` (drop the views behind otel_traces). Ends with stdin.
+`settle` (once no merges run), `keep VIEW...` (drop all other views behind otel_traces). Ends with stdin.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from typing import Any
 
 import machine
 
+from collector.commit import SWITCH_SECONDS
 from collector.service import Collector
 from collector.settings import CollectorSettings
 from store.client import Store, connect
-from tracegrade.serve import SWITCH_SECONDS
 
 
 def _answer(store: Store, line: str) -> Any:
@@ -42,14 +42,15 @@ def _answer(store: Store, line: str) -> Any:
                 quiet = 0 if store.query("SELECT count() AS n FROM system.merges")[0]["n"] else quiet + 1
                 time.sleep(0.1)
             return True
-        case ["plain"]:
+        case ["keep", *kept]:
             views = store.query(
                 "SELECT name FROM system.tables WHERE database = currentDatabase() AND engine = 'MaterializedView'"
                 " AND create_table_query NOT LIKE '%FROM %otlp_%'"
             )
-            for view in views:
-                store.command(f"DROP VIEW {view['name']}")
-            return [view["name"] for view in views]
+            dropped = [view["name"] for view in views if view["name"] not in kept]
+            for name in dropped:
+                store.command(f"DROP VIEW {name}")
+            return dropped
     raise ValueError(f"unknown command {line!r}")
 
 
@@ -70,11 +71,12 @@ def _engine(directory: str, database: str) -> None:
             _serve(over_http, {"port": server.port})
 
 
-async def _collector(buffer: str, dsn: str) -> None:
+async def _collector(buffer: str, dsn: str, groups: list[str]) -> None:
     sys.setswitchinterval(SWITCH_SECONDS)
     with connect(dsn) as store:
         store.apply_schema()
-        collector = Collector(CollectorSettings(buffer_dir=Path(buffer), grpc_port=0, http_port=0), store)
+        settings = {"buffer_dir": Path(buffer), "grpc_port": 0, "http_port": 0, "redaction": {"groups": groups}}
+        collector = Collector(CollectorSettings.model_validate(settings), store)
         await collector.start()
         try:
             ready = {"grpc": collector.grpc_port, "http": collector.http_port}
@@ -98,7 +100,7 @@ if __name__ == "__main__":
     match sys.argv[1:]:
         case ["engine", directory, database]:
             _engine(directory, database)
-        case ["collector", buffer, dsn]:
-            asyncio.run(_collector(buffer, dsn))
+        case ["collector", buffer, dsn, *groups]:
+            asyncio.run(_collector(buffer, dsn, groups))
         case _:
             sys.exit(__doc__)

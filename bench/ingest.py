@@ -27,6 +27,7 @@ import peers
 
 HERE = Path(__file__).parent
 DATABASE = "bench"
+ALL = "all views"
 
 
 class Host:
@@ -114,11 +115,14 @@ def _measure(
     }
 
 
-def tracegrade_http(requests: int, folder: Path, *, plain: bool, protocol: str = "grpc") -> dict[str, float]:
+def tracegrade_http(
+    requests: int, folder: Path, *, keep: str = "", protocol: str = "grpc", groups: tuple[str, ...] = ()
+) -> dict[str, float]:
     with hosted("engine", folder / "db", DATABASE) as engine:
-        if plain:
-            engine.ask("plain")
-        with hosted("collector", folder / "buffer", f"http://127.0.0.1:{engine.ready['port']}/{DATABASE}") as collector:
+        if keep != ALL:
+            engine.ask(f"keep {keep}")
+        dsn = f"http://127.0.0.1:{engine.ready['port']}/{DATABASE}"
+        with hosted("collector", folder / "buffer", dsn, *groups) as collector:
             result = _measure(
                 lambda: (collector.ask("cost")["cpu"], engine.ask("cost")["cpu"]),
                 lambda: int(engine.ask("count otel_traces")),
@@ -130,10 +134,10 @@ def tracegrade_http(requests: int, folder: Path, *, plain: bool, protocol: str =
             return {**result, "collector_mb": collector.ask("cost")["rss"], "clickhouse_mb": engine.ask("cost")["rss"]}
 
 
-def tracegrade_embedded(requests: int, folder: Path, *, plain: bool) -> dict[str, float]:
+def tracegrade_embedded(requests: int, folder: Path, *, keep: str = "") -> dict[str, float]:
     with hosted("collector", folder / "buffer", f"chdb://{folder / 'db'}") as host:
-        if plain:
-            host.ask("plain")
+        if keep != ALL:
+            host.ask(f"keep {keep}")
 
         def cost() -> tuple[float, float]:
             both = host.ask("cost")
@@ -148,7 +152,7 @@ def tracegrade_embedded(requests: int, folder: Path, *, plain: bool) -> dict[str
 
 def rotel(requests: int, folder: Path, *, bin_: Path) -> dict[str, float]:
     with hosted("engine", folder / "db", DATABASE) as engine:
-        engine.ask("plain")
+        engine.ask("keep")
         with peers.rotel(bin_, engine.ready["port"], DATABASE, folder) as peer:
             result = _measure(
                 lambda: (machine.cpu_seconds(peer.process.pid), engine.ask("cost")["cpu"]),
@@ -186,13 +190,19 @@ def main() -> None:
     about = machine.describe()
     found = machine.versions("tracegrade", "chdb-core", "clickhouse-connect", "grpcio", "uvicorn")
     systems: dict[str, Callable[[Path], dict[str, float]]] = {
-        "tracegrade, over HTTP, otel_traces": lambda folder: tracegrade_http(options.requests, folder, plain=True),
-        "tracegrade, over HTTP, all views": lambda folder: tracegrade_http(options.requests, folder, plain=False),
-        "tracegrade, OTLP/HTTP in, all views": lambda folder: tracegrade_http(
-            options.requests, folder, plain=False, protocol="http"
+        "tracegrade, over HTTP, otel_traces": lambda folder: tracegrade_http(options.requests, folder),
+        "tracegrade, over HTTP, + agent_spans": lambda folder: tracegrade_http(
+            options.requests, folder, keep="agent_spans_mv"
         ),
-        "tracegrade, embedded, otel_traces": lambda folder: tracegrade_embedded(options.requests, folder, plain=True),
-        "tracegrade, embedded, all views": lambda folder: tracegrade_embedded(options.requests, folder, plain=False),
+        "tracegrade, over HTTP, all views": lambda folder: tracegrade_http(options.requests, folder, keep=ALL),
+        "tracegrade, OTLP/HTTP in, all views": lambda folder: tracegrade_http(
+            options.requests, folder, keep=ALL, protocol="http"
+        ),
+        "tracegrade, redacting, all views": lambda folder: tracegrade_http(
+            options.requests, folder, keep=ALL, groups=("secrets",)
+        ),
+        "tracegrade, embedded, otel_traces": lambda folder: tracegrade_embedded(options.requests, folder),
+        "tracegrade, embedded, all views": lambda folder: tracegrade_embedded(options.requests, folder, keep=ALL),
     }
     skipped: dict[str, str] = {}
     try:

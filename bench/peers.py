@@ -109,6 +109,7 @@ def phoenix(bin_: Path, folder: Path) -> Iterator[Peer]:
                    "PHOENIX_GRPC_PORT": str(port), "PHOENIX_TELEMETRY_ENABLED": "false"}  # fmt: skip
     with _started([bin_ / "phoenix", "serve"], environment, folder / "phoenix.log") as process:
         _wait_for(port, process, 120)
+        _wait_for(http, process, 120)
         yield Peer(process, port, http)
 
 

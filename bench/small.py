@@ -110,7 +110,7 @@ def _tracegrade(folder: Path) -> Iterator[Ports]:
 @contextmanager
 def _rotel(folder: Path, bin_: Path) -> Iterator[Ports]:
     with hosted("engine", folder / "db", DATABASE) as engine:
-        engine.ask("plain")
+        engine.ask("keep")
         with peers.rotel(bin_, engine.ready["port"], DATABASE, folder) as peer:
             yield {"grpc": peer.port, "http": peer.http_port}
 
@@ -118,7 +118,7 @@ def _rotel(folder: Path, bin_: Path) -> Iterator[Ports]:
 @contextmanager
 def _otelcol(folder: Path, binary: Path) -> Iterator[Ports]:
     with hosted("engine", folder / "db", DATABASE) as engine:
-        engine.ask("plain")
+        engine.ask("keep")
         with peers.otelcol(binary, engine.ready["port"], DATABASE, folder) as peer:
             yield {"grpc": peer.port, "http": peer.http_port}
 

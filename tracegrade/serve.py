@@ -18,6 +18,7 @@ from pathlib import Path
 import grpc.aio
 import uvicorn
 
+from collector.commit import SWITCH_SECONDS
 from collector.service import Collector
 from gate.api import create_app
 from gate.grpc import OPTIONS as GRPC_OPTIONS
@@ -37,9 +38,6 @@ ANSWER_SECONDS = 5.0
 """How long calls to the gate that are under way may take once the process is asked to stop."""
 RECONNECT_SECONDS = 2.0
 GRPC_CONCURRENCY = 64
-SWITCH_SECONDS = 0.0005
-"""How long a thread may keep the interpreter. At Python's 5 ms the thread that fsyncs waits as long for the event loop or the
-graders, several times for each acknowledgement."""
 
 log = logging.getLogger(__name__)
 
