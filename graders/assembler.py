@@ -16,7 +16,7 @@ What it leaves to others: kinds and scalars of a span (`store.dialects`), what c
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from graders import calls, content, decisions, messages
@@ -136,8 +136,10 @@ class _Assembly:
                 inputs, outputs = self.reader.events(self.events[span.span_id])
                 others.append((span, [], History(inputs), outputs))
         # An agent span repeats what its model calls said; only what they did not say is new.
-        for agent in (*agents, *others):
-            self._show(*agent, seen)
+        requested = {(r.id, r.name, r.key) for shown in self.shown for r in shown.turn.requests if r.id}
+        for span, system, history, outputs in (*agents, *others):
+            told = History([turn for t in history.turns if (turn := _news(t, requested))])
+            self._show(span, system, told, [turn for t in outputs if (turn := _news(t, requested))], seen)
         if not self.shown:
             self._show_plain(seen)
         self.shown.sort(key=lambda s: s.time)
@@ -160,6 +162,8 @@ class _Assembly:
             event_inputs, event_outputs = self.reader.events(events)
             history = history if history.turns else History(event_inputs)
             outputs = outputs or event_outputs
+        if span.dialect == "gemini_cli" and len(outputs) > 1:
+            outputs = _one_answer(outputs)
         return self.reader.turns(span, families, "system_instructions", "system"), history, outputs
 
     def _show(
@@ -331,6 +335,25 @@ class _Assembly:
         if any(s.dropped_attributes for s in self.spans):
             return Completeness.TRUNCATED
         return Completeness.COMPLETE
+
+
+def _news(turn: Turn, requested: Collection[tuple[str, str, str]]) -> Turn | None:
+    """A turn that an agent span repeats, without the calls that a model call has asked for before; None when all is known."""
+    fresh = tuple(r for r in turn.requests if (r.id, r.name, r.key) not in requested)
+    if len(fresh) == len(turn.requests):
+        return turn
+    if not fresh and not turn.text and not turn.approvals:
+        return None
+    return Turn(turn.role, turn.text, fresh, finish=turn.finish, approvals=turn.approvals)
+
+
+def _one_answer(turns: list[Turn]) -> list[Turn]:
+    """Gemini CLI shows the pieces of a streamed answer as messages."""
+    texts = [t.text for t in turns if t.role == "assistant" and not t.requests and t.text]
+    if len(texts) < 2:
+        return turns
+    rest = [t for t in turns if t.role != "assistant" or t.requests]
+    return [*rest, Turn("assistant", "".join(texts), finish=turns[-1].finish)]
 
 
 def _plain(text: str | None) -> bool:

@@ -26,6 +26,7 @@ from store.types import Approval, ContentState, LogEvent, Span, SpanEvent, SpanK
 FINAL_ANSWER = re.compile(r"final_?answer(_?tool)?", re.IGNORECASE)
 _HANDOFF_SPAN = re.compile(r"handoff to ")
 _ERROR_RESULT = re.compile(r"\s*(?:\{\s*\"error\"\s*:|error\b|exception\b|traceback \()", re.IGNORECASE)
+_NUMBER = re.compile(r"_\d+\Z")
 _FAR = 1 << 62
 _ERROR_LENGTH = 500
 
@@ -160,13 +161,16 @@ def from_log(event: SpanEvent, log: LogEvent, anchor: Span | None) -> Evidence |
     success = attributes.get(rule.success, "").lower()
     error = (first(rule.error) or "error") if success == "false" else ""
     output = first(rule.result)
+    result = content.unwrap_result(output) if output else Value()
+    if error == "error" and result.text:
+        error = result.text
     refused = OUTCOMES.get(attributes.get("decision", "").lower()) in ("deny", "cancelled")
     ran = False if refused else True if success == "true" else None
     return Evidence(
         name,
         content.call_id_of(first(rule.call_id)),
         arguments,
-        content.unwrap_result(output) if output else Value(),
+        result,
         ran,
         "" if refused else error[:_ERROR_LENGTH],
         bool(error) and error != "error" and not refused,
@@ -300,6 +304,9 @@ class Joiner:
             if turn.answers:
                 queue = by_id.get(turn.answers)
                 target = queue.popleft() if queue else None
+                if queue is None:  # Google GenAI makes ids of its own for answers: the name and a number
+                    name = turn.answers_name or _NUMBER.sub("", turn.answers)
+                    target = next((c for c in waiting if c.answer is None and c.name == name), None)
             else:
                 names = ("", turn.answers_name)
                 target = next((c for c in waiting if c.answer is None and (names[1] == "" or c.name in names)), None)

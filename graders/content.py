@@ -149,6 +149,8 @@ def _unwrap_arguments(value: dict[str, Any]) -> tuple[object, str]:
         kwargs = value.get("kwargs")
         call_id = call_id_of(kwargs.get("tool_call_id")) if isinstance(kwargs, dict) else ""
         return value["inputs"], call_id
+    if value.keys() == {"kwargs"} or (value.keys() == {"args", "kwargs"} and not value["args"]):  # LlamaIndex
+        return value["kwargs"], ""
     if isinstance(value.get("args"), dict) and "callId" in value:  # Gemini CLI
         return value["args"], call_id_of(value["callId"])
     if value.keys() == {"tool_name", "arguments"}:  # Traceloop MCP
@@ -183,6 +185,8 @@ def unwrap_result(raw: object) -> Value:
     if isinstance(raw, str) and not raw.startswith(_WRAPPER_HEADS) and not raw[:1].isspace():
         return Value(raw, raw, state)  # most results: nothing around them, so no need to decode them
     value, call_id, failed, wrapped = decode(raw), "", False, False
+    if isinstance(raw, str) and raw.startswith(_FRAMES) and (match := _FRAMED.match(raw)):
+        value, wrapped = decode(match[1] or match[2] or ""), True
     for _ in range(_MAX_WRAPPERS):
         if not isinstance(value, dict):
             break
@@ -202,6 +206,17 @@ def unwrap_result(raw: object) -> Value:
         elif "responseParts" in value or isinstance(value.get("response"), dict):  # Gemini CLI
             parts = value.get("responseParts", value.get("response"))
             inner = parts[0] if isinstance(parts, list) and len(parts) == 1 else parts
+        elif value.keys() == {"type", "value"} and value["type"] in (
+            "json",
+            "text",
+            "error-text",
+            "error-json",
+        ):  # AI SDK
+            failed = failed or str(value["type"]).startswith("error")
+            inner = value["value"]
+        elif "raw_output" in value and "blocks" in value:  # LlamaIndex
+            failed = failed or value.get("is_error") is True
+            inner = value["raw_output"]
         elif value.keys() == {"functionResponse"}:
             inner = value["functionResponse"]
         elif value.keys() == {"result"}:  # ADK, for results that are not objects
@@ -221,7 +236,12 @@ def unwrap_result(raw: object) -> Value:
     return Value(value, text, state, call_id, failed)
 
 
-_WRAPPER_HEADS = ("{", '"', '[{"t', '[{ "t', "content=")
+_FRAMES = ("<untrusted_context>", "Wall time: ")
+_FRAMED = re.compile(
+    r"<untrusted_context>\s*(.*?)\s*</untrusted_context>\Z|Wall time: [^\n]*\n(?:[^\n]+\n)?Output:\n(.*)\Z", re.DOTALL
+)
+"""What Gemini CLI and Codex put around a result."""
+_WRAPPER_HEADS = ("{", '"', '[{"t', '[{ "t', "content=", *_FRAMES)
 _TEXT_BLOCK = frozenset({"text", "type"})
 _MCP_KEYS = frozenset({"content", "isError", "structuredContent", "_meta", "meta", "is_error"})
 
@@ -378,7 +398,9 @@ def _definitions(raw: str) -> tuple[ToolDefinition, ...]:
     value = decode(raw)
     if isinstance(value, dict):  # Gemini's request, Pydantic AI's parameters
         config = value.get("config")
-        value = config.get("tools") if isinstance(config, dict) else value.get("function_tools", value)
+        value = (
+            config.get("tools") if isinstance(config, dict) else value.get("function_tools", value.get("tools", value))
+        )
     items = [decode(item) for item in value] if isinstance(value, list) else [value]
     found = [d for item in items if isinstance(item, dict) for d in _declared(item)]
     found += [ToolDefinition(item) for item in items if isinstance(item, str) and item]

@@ -136,7 +136,7 @@ class Reader:
         """The input messages of a span; the history of an earlier call, extended, if this call continues it."""
         for key in content_keys()["input_messages"]:
             raw = span.attributes.get(key)
-            if raw and raw[0] == "[":
+            if raw and raw[0] == "[" and key != _LOGFIRE_EVENTS:
                 for known in self._histories:
                     size = len(known.raw)
                     # Behind a whole list without its bracket, a comma can only begin the next element of that list.
@@ -265,8 +265,11 @@ class Reader:
         for event in events:
             attributes = event.attributes
             if role := _MESSAGE_EVENTS.get(event.name):
-                item = {k: decode(v) if k in ("tool_calls", "content") else v for k, v in attributes.items()}
-                item["role"] = role
+                item: dict[str, Any] = {**attributes, "role": role}
+                if "tool_calls" in item:
+                    item["tool_calls"] = decode(item["tool_calls"])
+                if item.get("content", "")[:1] == "[":
+                    item["content"] = decode(item["content"])
                 if role == "tool":
                     item["tool_call_id"] = attributes.get("id", attributes.get("tool_call_id", ""))
                 inputs.extend(self.message(item, role))

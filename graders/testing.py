@@ -224,9 +224,11 @@ def scalars(name: str, attributes: Mapping[str, str], scope: str = "") -> dict[s
                 value = float(value) * rule.to_ms[key]
             found[field] = value
             continue
-        match = next((m for pattern in rule.from_name if (m := _pattern(pattern).search(name))), None)
-        if match:
-            found[field] = match[1]
+        for named in rule.from_name:
+            fits = (not named.dialects or dialect in named.dialects) and (not named.kinds or kind in named.kinds)
+            if fits and (match := _pattern(named.pattern).search(name)):
+                found[field] = match[1]
+                break
     return found
 
 

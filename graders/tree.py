@@ -58,11 +58,11 @@ class Tree:
         return current is not None
 
     def owner(self, span: Span) -> Span | None:
-        """The agent a span belongs to; an agent span right inside one of the same name is the same agent."""
+        """The agent a span belongs to; an agent span right inside one of the same name, or of none, is the same agent."""
         owner = span if span.kind is SpanKind.AGENT else self.inside(span, SpanKind.AGENT)
         while owner is not None:
             outer = self.inside(owner, SpanKind.AGENT)
-            if outer is None or outer.agent != owner.agent:
+            if outer is None or outer.agent not in ("", owner.agent):
                 return owner
             owner = outer
         return None

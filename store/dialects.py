@@ -86,6 +86,14 @@ class NameRule(_Part):
     """When not empty, only spans of these dialects."""
 
 
+class NamePattern(_Part):
+    """An RE2 pattern whose group is taken from the span name, for spans of these dialects and kinds, or of all."""
+
+    pattern: str
+    dialects: tuple[str, ...] = ()
+    kinds: tuple[SpanKind, ...] = ()
+
+
 class FieldRule(_Part):
     """Where a scalar is found, best source first."""
 
@@ -95,8 +103,8 @@ class FieldRule(_Part):
     """When not empty, only spans of these kinds have the field."""
     last: dict[SpanKind, tuple[str, ...]] = Field(default_factory=dict)
     """Keys that count for spans of one kind, after all others."""
-    from_name: tuple[str, ...] = ()
-    """RE2 patterns whose group is taken from the span name when no attribute has a value."""
+    from_name: tuple[NamePattern, ...] = ()
+    """Tried on the span name, in order, when no attribute has a value."""
     to_ms: dict[str, float] = Field(default_factory=dict)
     plain: tuple[str, ...] = ()
     """Keys whose values are freed of terminal colours."""
@@ -259,7 +267,9 @@ def _array(texts: Iterable[str]) -> str:
 
 
 def _value(key: str) -> str:
-    return f"SpanAttributes[{quote(key)}]"
+    key, _, member = key.partition("#")
+    value = f"SpanAttributes[{quote(key)}]"
+    return f"JSONExtractRaw({value}, {quote(member)})" if member else value
 
 
 def _dialect(rules: tuple[Recognition, ...]) -> str:
@@ -304,8 +314,11 @@ def _text(rule: FieldRule) -> str:
     for kind, keys in rule.last.items():
         for key in keys:
             source(key, f"Kind = {quote(kind)} AND ")
-    for pattern in rule.from_name:
-        branches.extend((f"match(SpanName, {quote(pattern)})", f"extract(SpanName, {quote(pattern)})"))
+    for name in rule.from_name:
+        tests = [f"has({_array(name.dialects)}, Dialect)"] if name.dialects else []
+        tests += [f"has({_array(name.kinds)}, Kind)"] if name.kinds else []
+        tests.append(f"match(SpanName, {quote(name.pattern)})")
+        branches.extend((" AND ".join(tests), f"extract(SpanName, {quote(name.pattern)})"))
     return f"multiIf({', '.join(branches)}, '')"
 
 

@@ -277,6 +277,8 @@ class Trace:
     tool_calls: tuple[ToolCall, ...] = ()
     tool_definitions: tuple[ToolDefinition, ...] = ()
     documents: tuple[Document, ...] = ()
+    answer_documents: tuple[Document, ...] = ()
+    """Those of the last retrieval before the answer, by the agent that gave it."""
     approvals: tuple[Approval, ...] = ()
     answer: str = ""
     """The last thing the agent said to its user."""
