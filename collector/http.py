@@ -46,9 +46,7 @@ class HttpApp:
         self._intake = intake
         self._doorkeeper = doorkeeper
         self._limit = max_request_bytes
-        self._origins = re.compile(
-            "|".join(re.escape(origin).replace(r"\*", "[^/]*") for origin in allowed_origins) or r"(?!)"
-        )
+        self._origins = re.compile("|".join(map(_pattern, allowed_origins)) or r"(?!)")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -138,6 +136,10 @@ _PECULIAR: Final[Mapping[Outcome, Headers]] = {
     Outcome.METHOD_NOT_ALLOWED: [(b"allow", b"POST")],
     Outcome.UNAUTHENTICATED: [(b"www-authenticate", b"Bearer")],
 }
+
+
+def _pattern(origin: str) -> str:
+    return ".*" if origin == "*" else re.escape(origin).replace(r"\*", "[^/]*")
 
 
 def _preflight(headers: Mapping[bytes, bytes]) -> Headers:
