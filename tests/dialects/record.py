@@ -164,6 +164,8 @@ def _refuse_what_names_this_machine(out: Path) -> None:
         for name in sorted(names):
             if found := re.search(_pattern(name), body):
                 at = found.start()
+                for recorded in out.glob("[0-9]*"):
+                    recorded.unlink()
                 raise SystemExit(f"{path} names this machine: {body[max(0, at - 80) : at + 120]!r}")
 
 

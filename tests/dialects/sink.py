@@ -117,7 +117,7 @@ def listen(out: Path) -> Iterator[Ports]:
     rpc = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", -1)])
     rpc.add_generic_rpc_handlers([_rpc(name, recording) for name in SERVICES])
     rpc_port = rpc.add_insecure_port("127.0.0.1:0")
-    threading.Thread(target=http.serve_forever, daemon=True).start()
+    threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
     rpc.start()
     try:
         yield Ports(f"http://127.0.0.1:{http.server_port}", f"http://127.0.0.1:{rpc_port}")
