@@ -25,9 +25,10 @@ _NO_SECRET: Final = re2.compile(
     r"|^(?:none|null|nil|true|false|undefined|string|str|required|optional|empty|unknown|missing|n/a)$"
     r"|^(?:os\.|process\.|env\.|self\.|config\.|settings\.|secrets?\.)|^https?://"
 )
-_DATE: Final = re2.compile(
+_NOT_DIALLED: Final = re2.compile(  # dates, seconds and milliseconds since 1970, versions
     r"(?:19|20)[0-9]{2}([-/. ]?)(?:0?[1-9]|1[0-2])([-/. ]?)(?:0?[1-9]|[12][0-9]|3[01])(?:[ -]?[0-9]{2,6})?"
     r"|[0-9]{1,2}[-/. ][0-9]{1,2}[-/. ](?:19|20)[0-9]{2}(?:[ -][0-9]{1,4})?"
+    r"|1[5-9][0-9]{8}(?:[0-9]{3})?|[0-9]\.[0-9.]*"
 )
 _IBAN_LENGTHS: Final[Mapping[str, int]] = {
     "AD": 24, "AE": 23, "AL": 28, "AT": 20, "AZ": 28, "BA": 20, "BE": 16, "BG": 22, "BH": 22, "BR": 29, "BY": 28, "CH": 21,
@@ -131,7 +132,7 @@ def secret(text: str) -> int:
 
 def phone(text: str, regions: tuple[str | None, ...] = (None,)) -> int:
     """A number that can be dialled from anywhere, or within `regions`."""
-    return len(text) if not _DATE.fullmatch(text) and dialled(text, regions) else 0
+    return len(text) if not _NOT_DIALLED.fullmatch(text) and dialled(text, regions) else 0
 
 
 def dialled(text: str, regions: tuple[str | None, ...]) -> str:
@@ -153,9 +154,9 @@ def dialled(text: str, regions: tuple[str | None, ...]) -> str:
 
 
 def phone_here(text: str) -> int:
-    """Where no country is known: seven to fifteen digits that are no date."""
+    """Where no country is known: seven to fifteen digits that are no date or version."""
     number = digits(text)
-    return len(text) if 7 <= len(number) <= 15 and len(set(number)) > 1 and not _DATE.fullmatch(text) else 0
+    return len(text) if 7 <= len(number) <= 15 and len(set(number)) > 1 and not _NOT_DIALLED.fullmatch(text) else 0
 
 
 CHECKS: Final[Mapping[str, Check]] = {

@@ -209,7 +209,7 @@ class Texts:
         plain = text
         if not text.isascii() and _OTHER_DIGITS.search(text):
             plain = _OTHER_DIGITS.sub(lambda digit: str(int(digit.group())), text)
-        raw = plain.encode("utf-8", "surrogatepass")
+        raw = _without_escapes(plain.encode("utf-8", "surrogatepass"))
         numbers = self._set.Match(raw) if self._set else None
         if not numbers and not said:
             return text
@@ -245,8 +245,6 @@ class Texts:
             if work.findings > MAX_FINDINGS:
                 raise Exhausted(f"more than {MAX_FINDINGS} findings in one request")
             start, end = match.span(matcher.part)
-            if _escape_before(raw, start):
-                start += 1
             value = _text(raw[start:end])
             for check in matcher.checks:
                 value = value[: check(value)]
@@ -384,9 +382,12 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogatepass")
 
 
-def _escape_before(raw: bytes, start: int) -> bool:
-    r"""Whether a value begins with the letter of an escape, `\nme@example.org`, in JSON that could not be read."""
-    return start > 0 and raw[start - 1] == 0x5C and raw[start : start + 1] in (b"n", b"r", b"t", b"b", b"f")
+def _without_escapes(raw: bytes) -> bytes:
+    r"""Spaces for the `\n` of JSON that could not be read as JSON, because it was cut off or stands in other text."""
+    if b"\\" in raw:
+        for escape in (b"\\n", b"\\r", b"\\t"):
+            raw = raw.replace(escape, b"  ")
+    return raw
 
 
 def _overlaps(taken: Sequence[tuple[int, int]], start: int, end: int) -> bool:
@@ -407,7 +408,7 @@ def _touched(raw: bytes, start: int, end: int, matcher: Matcher) -> bool:
     if edges == "code":
         return raw[end : end + 1] in (b"(", b"[", b"{")
     before, after = raw[max(0, start - 2) : start], raw[end : end + 2]
-    if before and before[-1] in _WORD and not _escaped(raw, start):
+    if before and before[-1] in _WORD:
         return True
     if after and after[0] in _WORD:
         return True
@@ -416,11 +417,6 @@ def _touched(raw: bytes, start: int, end: int, matcher: Matcher) -> bool:
             return True
         return len(after) == 2 and after[0] in _JOINTS and after[1] in _DIGITS
     return False
-
-
-def _escaped(raw: bytes, start: int) -> bool:
-    """Whether the letter before `start` belongs to an escape."""
-    return start > 1 and raw[start - 2] == 0x5C and raw[start - 1] in b"nrtbf"
 
 
 def _near(context: Any, raw: bytes, start: int, end: int) -> bool:
@@ -438,9 +434,10 @@ def _joined(spans: list[_Span], raw: bytes) -> Iterator[_Span]:
         if span.start >= current.end:
             yield current
             current = span
-        elif (span.start, span.end) == (current.start, current.end) or span.end <= current.end:
-            if span.rank < current.rank and (span.start, span.end) == (current.start, current.end):
-                current = span
+        elif span.start == current.start:  # two names for one thing: the first rule knows better where it ends
+            current = min(span, current, key=lambda s: s.rank)
+        elif span.end <= current.end:
+            continue
         else:
             first = min(span, current, key=lambda s: s.rank)
             whole = _text(raw[current.start : span.end])
