@@ -22,6 +22,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,7 +156,7 @@ def _refuse_what_names_this_machine(out: Path) -> None:
         socket.gethostname(),
         f"/{getpass.getuser()}/",
         sys.base_prefix,
-        "/tmp/",
+        f"{tempfile.gettempdir()}/",
     }
     for path in sorted(out.iterdir()):
         body = path.read_bytes()
