@@ -3,7 +3,8 @@
 Promises: everything written has a key of its own (trace, span, grader, subject; trace, call), and a trace is marked as
 graded last, so a crash at any point repeats work and doubles nothing; so do two workers on one store. A trace that gets
 spans after it was graded is graded again under the next generation. What closed means (`grace_ms` after the root ended,
-`idle_ms` after the last span without one) is the store's query. One bad trace never stops the others.
+`idle_ms` after the last span without one) is the store's query. One bad trace never stops the others, nor one that is too
+large: of an endless one the first spans are graded, as `truncated`.
 """
 
 from __future__ import annotations
@@ -11,19 +12,21 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from graders.assembler import assemble
 from graders.base import Grader, run_graders, set_digest
-from store.client import Store
-from store.errors import Retryable, StoreError
+from store.client import MAX_SPANS, Store
+from store.errors import OutOfMemory, Retryable, StoreError
 from store.types import Case, Completeness, Grade, LogEvent, Outcome, Severity, Span, ToolCall
 
 log = logging.getLogger(__name__)
 
 _CLOCK_SLACK_MS = 60_000
 _MAX_WAIT_S = 30.0
+_SPANS_AT_ONCE = 20_000
 
 
 class Worker:
@@ -54,15 +57,15 @@ class Worker:
         closed = self._store.closed_traces(
             grace_ms=self._grace_ms, idle_ms=self._idle_ms, since_ms=self._since_ms, limit=self._batch
         )
-        try:
-            if closed:
-                self._grade(closed)
-        except Retryable:
-            raise
-        except Exception:
-            log.exception("%d traces cannot be graded together; trying each alone", len(closed))
-            for row in closed:
-                self._grade_alone(row)
+        for portion in _portions(closed):
+            try:
+                self._grade(portion)
+            except Exception as error:
+                if isinstance(error, Retryable) and not isinstance(error, OutOfMemory):
+                    raise
+                log.exception("%d traces cannot be graded together; trying each alone", len(portion))
+                for row in portion:
+                    self._grade_alone(row)
         if len(closed) < self._batch:
             # Whatever arrived longer ago than the idle limit was closed, and is graded by now: no need to look again.
             self._since_ms = max(0, started_ms - self._idle_ms - self._grace_ms - _CLOCK_SLACK_MS)
@@ -105,14 +108,16 @@ class Worker:
     def _grade_alone(self, row: dict[str, Any]) -> None:
         try:
             self._grade([row])
-        except Retryable:
-            raise
         except Exception as error:
+            large = isinstance(error, OutOfMemory)
+            if isinstance(error, Retryable) and not large:
+                raise
             log.exception("trace %s cannot be graded", row["TraceId"])
             generation = row["Generation"] + 1
-            reason = f"its grades cannot be kept: {_printable(error)}"
+            reason = f"{'it is too large to be graded' if large else 'its grades cannot be kept'}: {_printable(error)}"
+            completeness = Completeness.TRUNCATED if large else Completeness.COMPLETE
             self._store.insert_grades([_error_grade(row["TraceId"], "", "worker/keep", reason, generation)])
-            self._store.mark_graded([self._mark(row, generation, Completeness.COMPLETE)])
+            self._store.mark_graded([self._mark(row, generation, completeness)])
 
     def _mark(self, row: dict[str, Any], generation: int, completeness: Completeness) -> dict[str, Any]:
         return {
@@ -134,10 +139,27 @@ class Worker:
             span_id = spans[0].span_id if spans else ""
             grade = _error_grade(trace_id, span_id, "worker/assemble", reason, generation)
             return [grade], (), Completeness.COMPLETE
+        if len(spans) >= MAX_SPANS:
+            trace = replace(trace, completeness=Completeness.TRUNCATED)
         grades = run_graders(self._graders, trace)
         states = {g.subject: g.label for g in grades if g.grader == "approval/boundary" and g.subject}
         made = [(trace_id, generation, call, states.get(call.key, "")) for call in trace.tool_calls]
         return grades, made, trace.completeness
+
+
+def _portions(closed: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    """In order, as many traces at a time as have few enough spans together."""
+    portion: list[dict[str, Any]] = []
+    spans = 0
+    for row in closed:
+        size = min(row["Spans"], MAX_SPANS)
+        if portion and spans + size > _SPANS_AT_ONCE:
+            yield portion
+            portion, spans = [], 0
+        portion.append(row)
+        spans += size
+    if portion:
+        yield portion
 
 
 def _printable(error: Exception) -> str:

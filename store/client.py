@@ -32,6 +32,10 @@ from store.types import Case, Grade, LogEvent, Span, SpanEvent, SpanKind, ToolCa
 
 Signal = Literal["traces", "logs"]
 _T = TypeVar("_T")
+MAX_SPANS = 20_000
+"""Spans of one trace that are read, so that one which goes on for ever takes nobody's memory."""
+MAX_READ_BYTES = 256 << 20
+"""Spans that are read at a time, in bytes."""
 _FRONT = {
     "traces": ("otlp_requests", "ExportTraceServiceRequest"),
     "logs": ("otlp_log_requests", "ExportLogsServiceRequest"),
@@ -43,9 +47,10 @@ _FRONT = {
 # VALUE_IS_OUT_OF_RANGE.
 _PERMANENT = frozenset({26, 27, 32, 33, 38, 41, 53, 69, 72, 117, 131, 407, 434, 436, 437, 444, 530, 321})
 
-# CANNOT_ALLOCATE_MEMORY, MEMORY_LIMIT_EXCEEDED. An insert commits in every table at its very end: wherever the limit struck,
+# CANNOT_ALLOCATE_MEMORY, MEMORY_LIMIT_EXCEEDED, and for what is read TOO_MANY_ROWS_OR_BYTES.
+# An insert commits in every table at its very end: wherever the limit struck,
 # nothing was stored (tried at every limit from 4 MiB up to enough, one month's spans and 36 months').
-_MEMORY = frozenset({173, 241})
+_MEMORY = frozenset({173, 241, 396})
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,23 +252,29 @@ class Store:
     def closed_traces(
         self, *, grace_ms: int, idle_ms: int, since_ms: int = 0, limit: int = 500
     ) -> list[dict[str, Any]]:
-        """Traces ready to be graded, longest quiet first: `TraceId`, `LastIngested` (ms), `Generation` (0 if never graded)."""
+        """Traces ready to be graded, longest quiet first: `TraceId`, `LastIngested` (ms), `Generation` (0 if never graded),
+        `Spans`."""
         return self.query(
             _sql("closed"), {"grace_ms": grace_ms, "idle_ms": idle_ms, "since_ms": since_ms, "limit": limit}
         )
 
     def spans(self, trace_ids: Sequence[str]) -> dict[str, list[Span]]:
-        """Spans by trace, in time order; a span that arrived twice is returned once."""
+        """Spans by trace, in time order; a span that arrived twice is returned once, and of each trace the first `MAX_SPANS`.
+
+        Raises `OutOfMemory` if all that would be more than `MAX_READ_BYTES`.
+        """
         found: dict[str, list[Span]] = defaultdict(list)
-        result = _guard(lambda: self._client().query(_sql("spans"), parameters={"trace_ids": list(trace_ids)}))
+        parameters = {"trace_ids": list(trace_ids), "most": MAX_SPANS}
+        limits = {"max_result_bytes": MAX_READ_BYTES, "result_overflow_mode": "throw"}
+        result = _guard(lambda: self._client().query(_sql("spans"), parameters=parameters, settings=limits))
         for row in result.result_rows:
             found[row[0]].append(_span(row))
         return dict(found)
 
     def logs(self, trace_ids: Sequence[str]) -> dict[str, list[LogEvent]]:
-        """Log events by trace, in time order."""
+        """Log events by trace, in time order; of each trace the first `MAX_SPANS`."""
         found: dict[str, list[LogEvent]] = defaultdict(list)
-        for row in self.query(_sql("logs"), {"trace_ids": list(trace_ids)}):
+        for row in self.query(_sql("logs"), {"trace_ids": list(trace_ids), "most": MAX_SPANS}):
             found[row["TraceId"]].append(
                 LogEvent(
                     time_ns=row["TimeNs"],

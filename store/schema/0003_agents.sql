@@ -117,6 +117,8 @@ SELECT
     countIf(StatusCode = 'Error') AS ErrorRows,
     now64(3) AS LastIngested
 FROM ${part:agent_spans} AS s
+-- Spans without a trace id, or with one of zeros alone, belong together no more than any others: they make no trace.
+WHERE replaceAll(TraceId, '0', '') != ''
 GROUP BY TraceId;
 
 -- A log event that comes late reopens its trace. It says nothing about the trace's extent: hence the neutral times.
@@ -127,6 +129,7 @@ SELECT
     fromUnixTimestamp64Nano(toInt64(0)) AS End,
     now64(3) AS LastIngested
 FROM ${part:agent_events}
+WHERE replaceAll(TraceId, '0', '') != ''
 GROUP BY TraceId;
 
 -- One finished row for each trace. `SpanRows` counts what arrived: OTLP clients repeat a batch whose answer they lost.

@@ -7,10 +7,11 @@ WITH candidates AS
     SELECT TraceId FROM graded_traces WHERE LastIngested = toDateTime64(0, 3)
 )
 SELECT
-    t.TraceId AS TraceId, toUnixTimestamp64Milli(t.LastIngested) AS LastIngested, g.Generation AS Generation
+    t.TraceId AS TraceId, toUnixTimestamp64Milli(t.LastIngested) AS LastIngested, g.Generation AS Generation,
+    t.Spans AS Spans
 FROM
 (
-    SELECT TraceId, max(RootSeen) AS Root, max(LastIngested) AS LastIngested, sum(AgentSpanRows) AS AgentSpans
+    SELECT TraceId, max(RootSeen) AS Root, max(LastIngested) AS LastIngested, sum(AgentSpanRows) AS AgentSpans, sum(SpanRows) AS Spans
     FROM traces
     WHERE TraceId IN (SELECT TraceId FROM candidates)
     GROUP BY TraceId

@@ -2,3 +2,4 @@ SELECT TraceId, toUnixTimestamp64Nano(Timestamp) AS TimeNs, SpanId, EventName, B
 FROM agent_events
 WHERE TraceId IN {trace_ids:Array(String)}
 ORDER BY TraceId, Timestamp
+LIMIT {most:UInt32} BY TraceId

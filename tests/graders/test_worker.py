@@ -14,8 +14,10 @@ from google.protobuf.internal.encoder import _VarintBytes  # type: ignore[attr-d
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from graders import Grader, Score, Trace, load_graders, passed
+from graders import worker as worker_module
 from graders.testing import conversation
 from graders.worker import Worker
+from store import client as client_module
 from store.client import Store
 from store.errors import Retryable
 from store.types import Span
@@ -187,3 +189,65 @@ def test_runs_until_told_to_stop_and_waits_out_failures(store: Store, tmp_path: 
         thread.join(20)
     assert not thread.is_alive()
     assert len(grades(store)) == 3
+
+
+def test_of_an_endless_trace_the_first_spans_are_graded_as_truncated(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (client_module, worker_module):
+        monkeypatch.setattr(module, "MAX_SPANS", 3)
+    endless = spans_of(1)
+    more = [
+        replace(endless[-1], span_id=f"{number:016x}", start_ns=endless[-1].start_ns + number)
+        for number in range(1, 40)
+    ]
+    send(store, tmp_path, "s1", [*endless, *more])
+    send(store, tmp_path, "s2", spans_of(3)[:2])
+    assert worker(store).run_once() == 2
+    found = store.spans([f"{1:032x}", f"{3:032x}"])
+    assert [span.span_id for span in found[f"{1:032x}"]] == [span.span_id for span in endless[:3]]
+    assert len(found[f"{3:032x}"]) == 2
+    marks = store.query("SELECT TraceId, Completeness FROM graded_traces FINAL ORDER BY TraceId")
+    assert [row["Completeness"] for row in marks] == ["truncated", "complete"]
+    assert {row["Completeness"] for row in store.query("SELECT Completeness FROM grades WHERE TraceId LIKE '%1'")} == {
+        "truncated"
+    }
+
+
+def test_a_trace_too_large_to_be_read_stops_no_other(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_READ_BYTES", 100_000)
+    large = [replace(span, attributes={**span.attributes, "padding": "x" * 200_000}) for span in spans_of(1)]
+    send(store, tmp_path, "s1", [*large, *spans_of(3)])
+    subject = worker(store)
+    assert subject.run_once() == 2
+    assert subject.run_once() == 0
+    assert [row[1:4] for row in grades(store) if row[0] == f"{1:032x}"] == [("worker/keep", "", "error")]
+    assert {row[1] for row in grades(store) if row[0] == f"{3:032x}"} == set(GRADERS)
+    (reason,) = store.query("SELECT Reason FROM grades WHERE Grader = 'worker/keep'")
+    assert reason["Reason"].startswith("it is too large to be graded: OutOfMemory: ")
+
+
+def test_traces_are_read_in_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "_SPANS_AT_ONCE", 10)
+    rows = [{"Spans": spans} for spans in (4, 6, 1, 10**9, 3, 3, 3, 3)]
+    assert [[row["Spans"] for row in portion] for portion in worker_module._portions(rows)] == [
+        [4, 6],
+        [1],
+        [10**9],
+        [3, 3, 3],
+        [3],
+    ]
+    assert list(worker_module._portions([])) == []
+
+
+@pytest.mark.parametrize("trace_id", ["", "00" * 16, "00" * 8], ids=["none", "zeros", "short zeros"])
+def test_spans_without_a_trace_make_no_trace(store: Store, tmp_path: Path, trace_id: str) -> None:
+    """They are kept, and would otherwise all be one trace that never ends."""
+    send(store, tmp_path, "s1", [*(replace(span, trace_id=trace_id) for span in spans_of(1)), *spans_of(3)])
+    assert store.query("SELECT count() AS n FROM otel_traces WHERE TraceId = {t:String}", {"t": trace_id}) == [
+        {"n": len(spans_of(1))}
+    ]
+    assert store.query("SELECT TraceId FROM traces_v") == [{"TraceId": f"{3:032x}"}]
+    assert worker(store).run_once() == 1
