@@ -27,7 +27,7 @@ _WRITE_BYTES: Final = 8 * 2**20
 """Records of one write; bounds how far a segment outgrows its limit."""
 _DISK_RETRY_SECONDS: Final = 0.2
 SWITCH_SECONDS: Final = 0.0005
-"""For `sys.setswitchinterval` of a process that collects: how long a thread may keep the interpreter. At Python's 5 ms the thread
+"""For `sys.setswitchinterval` of a process that collects: how long a thread may keep the interpreter. At Python's 5 ms the one
 that fsyncs waits as long for the event loop, or for graders, several times for each acknowledgement."""
 
 _log = logging.getLogger(__name__)
