@@ -138,10 +138,13 @@ class GroupCommit:
                 continue
             failure: Retryable | None = None
             try:
-                self._log.write(signal, [waiting.record for waiting in group])
+                with self._ledger.commits.running():
+                    self._log.write(signal, [waiting.record for waiting in group])
+                self._ledger.write_error = ""
             except Exception as error:  # this thread must outlive whatever the disk does; the senders are told
                 reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else repr(error)
                 failure = Busy(f"the buffer cannot be written: {reason}")
+                self._ledger.write_error = str(failure)
                 for waiting in group:
                     self._ledger.refused(signal, waiting.record.count)
             self._loop.call_soon_threadsafe(_resolve, group, failure)

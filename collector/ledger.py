@@ -10,10 +10,16 @@ Requests whose contents never became countable (garbage, oversize) are counted a
 
 from __future__ import annotations
 
+import math
+import time
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from threading import Lock
+from typing import Final
 
 from collector.otlp import SIGNALS, Signal
 
@@ -36,6 +42,40 @@ class Counts:
     """Set aside with a reason."""
 
 
+_BOUNDS: Final = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """How long something took, each time."""
+
+    within: tuple[tuple[float, int], ...]
+    """For some lengths in seconds, how often it took no longer; the last is infinite."""
+    seconds: float
+    """Altogether."""
+
+
+class Stopwatch:
+    """Collects durations; used from one thread, read from any."""
+
+    def __init__(self) -> None:
+        self._counts = [0] * (len(_BOUNDS) + 1)
+        self._seconds = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Measure a block that does not raise."""
+        start = time.perf_counter()
+        yield
+        took = time.perf_counter() - start
+        self._counts[bisect_left(_BOUNDS, took)] += 1
+        self._seconds += took
+
+    def durations(self) -> Durations:
+        """What was measured so far."""
+        return Durations(tuple(zip((*_BOUNDS, math.inf), accumulate(self._counts), strict=True)), self._seconds)
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
     """A consistent snapshot."""
@@ -53,6 +93,12 @@ class Stats:
     """Disk used by segments and quarantine."""
     last_load_error: str
     """Why the latest load failed; empty once a load succeeds again."""
+    write_error: str
+    """Why the buffer could not be written last time; empty once it can be again."""
+    commits: Durations
+    """Writing a group of requests, fsync included."""
+    loads: Durations
+    """Bringing a segment into the store."""
 
     @property
     def requests(self) -> Mapping[str, int]:
@@ -74,6 +120,9 @@ class Ledger:
     damaged_records: int = 0
     load_retries: int = 0
     last_load_error: str = ""
+    write_error: str = ""
+    commits: Stopwatch = field(default_factory=Stopwatch)
+    loads: Stopwatch = field(default_factory=Stopwatch)
 
     def answered(self, outcome: str, transport: str, endpoint: str) -> None:
         """A request was answered."""
@@ -115,6 +164,9 @@ class Ledger:
                 load_retries=self.load_retries,
                 buffer_bytes=buffer_bytes,
                 last_load_error=self.last_load_error,
+                write_error=self.write_error,
+                commits=self.commits.durations(),
+                loads=self.loads.durations(),
             )
 
     def _add(self, signal: Signal, **changes: int) -> None:

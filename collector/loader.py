@@ -109,7 +109,8 @@ class Loader:
                 continue
             turn %= len(sealed)
             try:
-                self._load(sealed[turn])
+                with self._ledger.loads.running():
+                    self._load(sealed[turn])
             except _GiveWay:
                 turn += 1
             except Exception as error:

@@ -344,6 +344,21 @@ class SegmentLog:
         with self._shared:
             return tuple(self._sealed)
 
+    def oldest_seconds(self) -> float:
+        """How long the oldest sealed segment has been waiting, by the wall clock; 0 if none is."""
+        with self._shared:
+            oldest = self._sealed[0].id if self._sealed else ""
+        return max(0.0, time.time() - int(oldest[:16], 16) / 1e9) if oldest else 0.0
+
+    def probe(self) -> None:
+        """Write, sync and remove a file; raises OSError if the disk does not take it."""
+        path = self.directory / "probe"
+        with path.open("wb") as file:
+            file.write(b"?")
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink()
+
     def delete(self, segment: Segment) -> bool:
         """Forget a sealed segment; False, and no effect, once the log is closed."""
         with self._shared:

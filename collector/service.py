@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
+from typing import Final
 
 from grpc_health.v1 import health
 from grpc_health.v1.health_pb2 import HealthCheckResponse
@@ -25,6 +27,12 @@ from collector.settings import CollectorSettings
 from collector.wire import HttpServer
 from store.listen import PortUnavailable, bind_grpc, listen, server_context
 
+_HIGH_WATER: Final = 0.9
+"""Share of the disk budget from which readiness sends senders elsewhere, before they are refused."""
+_PROBE_SECONDS: Final = 10.0
+"""How often readiness tries the disk while nothing is wrong with it."""
+_TELL_SECONDS: Final = 2.0
+
 
 class Collector:
     """Receives OTLP and brings it into `sink`. Lives on the event loop that starts it."""
@@ -38,6 +46,8 @@ class Collector:
         self._running = AsyncExitStack()
         self._deadline = 0.0
         self._stopped = False
+        self._listening = False
+        self._probed = -math.inf
         self.memory = Memory()
         """What the bodies of all requests may take together."""
         self.grpc_port = settings.grpc_port
@@ -110,9 +120,16 @@ class Collector:
                 rpc, settings.grpc_host, settings.grpc_port, keys=("grpc_host", "grpc_port"), tls=settings.tls
             )
             await rpc.start()
-            for service in ("", *SERVICES):
-                await checkup.set(service, HealthCheckResponse.SERVING)
-            stack.push_async_callback(checkup.enter_graceful_shutdown)
+            self._listening = True
+            telling = asyncio.create_task(self._tell(checkup), name="collector-health")
+
+            async def hush() -> None:
+                telling.cancel()
+                with suppress(asyncio.CancelledError):
+                    await telling
+                await checkup.enter_graceful_shutdown()
+
+            stack.push_async_callback(hush)
             self._running = stack.pop_all()
 
     async def stop(self, deadline: float = 10.0) -> None:
@@ -121,12 +138,49 @@ class Collector:
         What could not be loaded in time stays on disk for the next start. Safe to call without `start`, and twice.
         """
         self._deadline = time.monotonic() + deadline
+        self._listening = False
         await self._running.aclose()
         self._stopped = True
 
     def stats(self) -> Stats:
         """The books; see `collector.ledger`."""
         return self._ledger.snapshot(self._log.used_bytes if self._log else 0)
+
+    @property
+    def waiting(self) -> tuple[int, float]:
+        """Sealed segments that wait for the store, and the age of the oldest in seconds."""
+        return (len(self._log.sealed()), self._log.oldest_seconds()) if self._log else (0, 0.0)
+
+    def obstacles(self) -> list[str]:
+        """Why telemetry cannot be taken now, each in a sentence; empty when it can. Touches the disk."""
+        if self._log is None or not self._listening:
+            return ["the collector is not listening: it is starting, or stopping"]
+        found = []
+        used, budget = self._log.used_bytes, self.settings.disk_budget_bytes
+        if used > _HIGH_WATER * budget:
+            found.append(
+                f"the buffer holds {used} of {budget} bytes (`collector.disk_budget_bytes`), "
+                f"more than {_HIGH_WATER:.0%}; it empties as the store takes segments"
+            )
+        if self._ledger.write_error or time.monotonic() - self._probed > _PROBE_SECONDS:
+            try:
+                self._log.probe()
+                self._ledger.write_error = ""
+                self._probed = time.monotonic()
+            except OSError as error:
+                self._ledger.write_error = f"the buffer cannot be written: {error.strerror or error}"
+        if self._ledger.write_error:
+            found.append(self._ledger.write_error)
+        return found
+
+    async def _tell(self, checkup: health.aio.HealthServicer) -> None:
+        """Keep the health service of the OTLP port up to date."""
+        while True:
+            obstacles = await asyncio.to_thread(self.obstacles)
+            answer = HealthCheckResponse.NOT_SERVING if obstacles else HealthCheckResponse.SERVING
+            for service in ("", *SERVICES):
+                await checkup.set(service, answer)
+            await asyncio.sleep(_TELL_SECONDS)
 
     def redaction(self) -> tuple[str, RedactionCounts] | None:
         """Digest of the rules in force and what they did; None if nothing is redacted."""
