@@ -140,7 +140,7 @@ class _Assembly:
         for span, system, history, outputs in (*agents, *others):
             told = History([turn for t in history.turns if (turn := _news(t, requested))])
             self._show(span, system, told, [turn for t in outputs if (turn := _news(t, requested))], seen)
-        if not self.shown:
+        if not any(s.turn.role == "user" for s in self.shown):
             self._show_plain(seen)
         self.shown.sort(key=lambda s: s.time)
 
@@ -162,6 +162,12 @@ class _Assembly:
             event_inputs, event_outputs = self.reader.events(events)
             history = history if history.turns else History(event_inputs)
             outputs = outputs or event_outputs
+        if outputs and history.turns and span.kind is SpanKind.LLM:
+            asked = {(r.id, r.name, r.key) for t in outputs for r in t.requests if r.id}
+            if asked:  # one that has been answered was left on a span that is used again
+                answered = {t.answers for t in history.turns if t.answers}
+                repeated = {request for request in asked if request[0] in answered}
+                outputs = [turn for t in outputs if (turn := _news(t, repeated))] if repeated else outputs
         if span.dialect == "gemini_cli" and len(outputs) > 1:
             outputs = _one_answer(outputs)
         return self.reader.turns(span, families, "system_instructions", "system"), history, outputs
@@ -195,7 +201,8 @@ class _Assembly:
             self.shown.append(Shown(turn, span, time))
 
     def _show_plain(self, seen: dict[object, int]) -> None:
-        """Nobody sent messages: the plain input and output of the outermost agent or model span stand in."""
+        """Nobody sent the user's words: the plain input of the outermost agent or model span stands in, and its output."""
+        heard = bool(self.shown)
         for kind in (SpanKind.AGENT, SpanKind.LLM):
             for span in self.spans:
                 if span.kind is kind and not self.tree.inside(span, kind):
@@ -204,8 +211,8 @@ class _Assembly:
                         [Turn(role, text)] if text and _plain(text) else []
                         for role, text in zip(("user", "assistant"), texts, strict=True)
                     )
-                    self._show(span, [], History(inputs), outputs, seen)
-            if self.shown:
+                    self._show(span, [], History(inputs), [] if heard else outputs, seen)
+            if any(s.turn.role == "user" for s in self.shown):
                 return
 
     # --- tools and decisions ----------------------------------------------------------------------------------------

@@ -304,14 +304,19 @@ class Joiner:
             if turn.answers:
                 queue = by_id.get(turn.answers)
                 target = queue.popleft() if queue else None
-                if queue is None:  # Google GenAI makes ids of its own for answers: the name and a number
-                    name = turn.answers_name or _NUMBER.sub("", turn.answers)
-                    target = next((c for c in waiting if c.answer is None and c.name == name), None)
+                if queue is None:
+                    target = next((c for c in waiting if c.answer is None and _nearly(c, turn)), None)
             else:
                 names = ("", turn.answers_name)
                 target = next((c for c in waiting if c.answer is None and (names[1] == "" or c.name in names)), None)
             if target is not None:
                 target.answer, target.answer_turn, target.answer_time = turn, index, shown.time
+
+
+def _nearly(call: Call, answer: Turn) -> bool:
+    """Whether an answer is to a call although the ids differ: a name and a number (Google GenAI), a prefix (OpenAI)."""
+    name = answer.answers_name or _NUMBER.sub("", answer.answers)
+    return call.name == name or (call.request is not None and call.request.id.endswith("_" + answer.answers))
 
 
 def _same_arguments(call: Call, arguments: str) -> bool:
@@ -366,7 +371,10 @@ def finish(
     calls: Sequence[Call], approvals: Sequence[Approval], definitions: Mapping[str, ToolDefinition], tree: Tree
 ) -> Iterator[ToolCall]:
     """The calls in time order, each under a key of its own, which is noted in the `Call`."""
-    has_spans = any(c.spans for c in calls)
+    known = mapping().dialects
+    has_spans = any(c.spans for c in calls) or any(
+        known[s.dialect].spans_tools for s in tree.spans if s.dialect in known
+    )
     last_word = {a.call_id: a.outcome for a in sorted(approvals, key=lambda a: a.time_ns) if a.call_id}
     stopped = ("deny", "cancelled", "expired", "require_approval")
     denied = {call_id for call_id, outcome in last_word.items() if outcome in stopped}

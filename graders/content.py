@@ -7,6 +7,7 @@ is decoded leniently, wrappers that frameworks put around values are removed, an
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
@@ -80,6 +81,20 @@ def decode(value: object) -> object:
     return value
 
 
+def literal(value: object) -> object:
+    """`value`, or the object it holds if it is one as Python writes it: some senders use `str` where JSON belongs."""
+    if not isinstance(value, str) or not value.startswith(_PYTHON_HEADS) or len(value) > _MAX_LITERAL:
+        return value
+    try:
+        return ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+
+
+_PYTHON_HEADS = ("{'", "[{'")
+_MAX_LITERAL = 20_000
+
+
 def canonical(value: object) -> str:
     """JSON with sorted keys, the same for equal values; empty for None and for what cannot be written."""
     if value is None:
@@ -132,7 +147,7 @@ def arguments(span: Span, events: Sequence[SpanEvent]) -> Value:
     state = _state(span, "tool_arguments", raw)
     if state not in (ContentState.PRESENT, ContentState.TRUNCATED):
         return Value(state=state)
-    value, call_id = decode(raw), ""
+    value, call_id = literal(decode(raw)), ""
     if isinstance(value, dict):
         value, call_id = _unwrap_arguments(value)
     return Value(value, raw if isinstance(value, str) else canonical(value), state, call_id)
@@ -232,6 +247,8 @@ def unwrap_result(raw: object) -> Value:
     if isinstance(raw, str) and value is raw and raw.startswith("content="):
         match = _REPR_CALL_ID.search(raw)
         call_id = match[1] if match else ""
+        if (quoted := _REPR_CONTENT.match(raw)) and isinstance(inner := _unquoted(quoted[1]), str):
+            value, wrapped = inner, True
     text = raw if isinstance(raw, str) and not wrapped and not isinstance(value, str) else text_of(value)
     return Value(value, text, state, call_id, failed)
 
@@ -248,6 +265,16 @@ _MCP_KEYS = frozenset({"content", "isError", "structuredContent", "_meta", "meta
 
 _PROSE = re.compile(r"\[[\w.:#-]{1,60}\]")
 """`[1] A passage` and `[doc-7] another` begin like JSON, and are not."""
+
+
+_REPR_CONTENT = re.compile(r"content=('(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")(?= \w+=|\Z)", re.DOTALL)
+
+
+def _unquoted(text: str) -> object:
+    try:
+        return ast.literal_eval(text) if len(text) <= _MAX_LITERAL else None
+    except (ValueError, SyntaxError):
+        return None
 
 
 def state_of(raw: object) -> ContentState:

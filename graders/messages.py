@@ -360,6 +360,7 @@ class Reader:
                 answers_name=str(item.get("name") or ""),
                 failed=value.failed or bool(item.get("error")) or item.get("status") == "error",
                 empty=item.get("content") == "",
+                denied=len(text) < 200 and _denies(decode(text)),
             )
             return
         if text or requests or approvals or not answers:
@@ -462,8 +463,10 @@ def _request(part: Mapping[str, Any]) -> Request | None:
     name = source.get("name", source.get("toolName"))
     if not isinstance(name, str) or not name:
         return None
-    name = name.strip("'\"")  # CrewAI quotes it
+    name = name.strip("'\"")  # CrewAI quotes both
     arguments = next((source[k] for k in ("arguments", "args", "input") if source.get(k) is not None), None)
+    if isinstance(arguments, str) and arguments[:2] == "'{" and arguments[-2:] == "}'":
+        arguments = arguments[1:-1]
     provider = part.get("builtin") is True or part.get("providerExecuted") is True
     return Request(_part_id(part), name, decode(arguments), provider)
 
@@ -483,9 +486,8 @@ def _result(part: Mapping[str, Any]) -> Turn:
     if raw is None:
         raw = next((part[k] for k in ("result", "content", "output", "error") if part.get(k) is not None), None)
     failed = part.get("is_error") is True or part.get("isError") is True or part.get("type") == "tool-error"
-    denied = raw == {"denied": True}  # Vercel AI SDK 7
+    denied = _denies(raw)
     if isinstance(raw, dict) and isinstance(raw.get("type"), str) and raw.keys() <= {"type", "value", "reason"}:
-        denied = raw["type"] == "execution-denied"
         failed = failed or raw["type"].startswith("error")
         raw = raw.get("value", raw.get("reason", ""))
     value = unwrap_result(raw)
@@ -499,6 +501,11 @@ def _result(part: Mapping[str, Any]) -> Turn:
         provider=part.get("builtin") is True,
         denied=denied,
     )
+
+
+def _denies(raw: object) -> bool:
+    """Whether a result says, in the words of the Vercel AI SDK, that the call was not allowed."""
+    return isinstance(raw, dict) and (raw == {"denied": True} or raw.get("type") == "execution-denied")
 
 
 def _waits(call_id: str) -> Approval:

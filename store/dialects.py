@@ -200,6 +200,8 @@ class Dialect(Shown):
     """A dialect, and what its telemetry can show."""
 
     variants: tuple[Variant, ...] = ()
+    spans_tools: bool = False
+    """Whether every tool that runs has a span."""
 
     @model_validator(mode="after")
     def _all(self) -> Dialect:

@@ -385,7 +385,7 @@ RESULTS = {
     "ADK": ('{"result": "found"}', "found", ""),
     "MCP": ('{"content": [{"type": "text", "text": "found"}], "isError": false}', "found", ""),
     "failed MCP": ('{"content": [{"type": "text", "text": "no"}], "isError": true}', "no", "no"),
-    "repr": ("content='found' tool_call_id='c9'", "content='found' tool_call_id='c9'", ""),
+    "repr": ("content='found' tool_call_id='c9'", "found", ""),
 }
 
 
