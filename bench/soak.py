@@ -250,13 +250,13 @@ def client(kind: str, http_port: int, grpc_port: int, ledger: Path) -> None:
         send = _http_client(kind, http_port)
     else:
         send = _json_client(kind, http_port)
-    with ledger.open("w") as book:
+    with ledger.open("w", buffering=1) as book:
         for number in itertools.count():
             if stop.is_set():
                 return
             tries = Tries()
             acknowledged = send(number, tries)
-            print(number, int(acknowledged), tries.refused, tries.unanswered, file=book)
+            book.write(f"{number} {int(acknowledged)} {tries.refused} {tries.unanswered}\n")
             stop.wait(PAUSE[kind] if acknowledged else 0.2)
 
 
@@ -388,6 +388,15 @@ class Run:
                 HERE / "soak.py", "client", kind, self.http_port, self.grpc_port, self.ledger(kind), stdout=self._log
             )
 
+    def wait_for_the_first_answers(self) -> None:
+        """Until every client has something acknowledged; raises TimeoutError."""
+        deadline = time.monotonic() + 60
+        for kind in KINDS:
+            while not any(acknowledged for _, acknowledged, _, _ in self.book(kind)):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(f"{kind}: nothing was acknowledged within a minute")
+                time.sleep(0.05)
+
     def stop_clients(self) -> None:
         for process in self.clients.values():
             process.terminate()
@@ -396,6 +405,15 @@ class Run:
 
     def ledger(self, kind: str) -> Path:
         return self.folder / f"{kind}.ledger"
+
+    def book(self, kind: str) -> list[list[int]]:
+        """What a client wrote down; see `client`."""
+        ledger = self.ledger(kind)
+        return (
+            [[int(word) for word in line.split()] for line in ledger.read_text().splitlines()]
+            if ledger.exists()
+            else []
+        )
 
     def settle(self) -> bool:
         """Let the collector bring in everything, then stop it; whether it could."""
@@ -472,6 +490,7 @@ def trouble(run: Run, until: float, chance: random.Random, longest: float) -> di
     while pause() > 0:
         left = [name for name in kinds if done[name] == min(done[known] for known in kinds)]
         name = chance.choice(left)
+        print(f"  {until - time.monotonic():6.1f} s left  {name}", flush=True)
         kinds[name]()
         done[name] += 1
     return dict(done)
@@ -519,8 +538,7 @@ def account(run: Run) -> dict[str, dict[str, int]]:
             0,
         )
         sent = set()
-        for line in run.ledger(kind).read_text().splitlines():
-            number, acknowledged, refused, unanswered = map(int, line.split())
+        for number, acknowledged, refused, unanswered in run.book(kind):
             sent.add(number)
             rows, ids = found[kind].get(number, (0, 0))
             copies = aside[number] if kind == "poison" else rows // ITEMS[kind]
@@ -547,6 +565,7 @@ def main(options: argparse.Namespace) -> int:
         run.start_engine()
         run.start_collector()
         run.start_clients()
+        run.wait_for_the_first_answers()
         started = time.monotonic()
         done = trouble(run, started + seconds, random.Random(seed), min(12.0, seconds / 6))
         run.stop_clients()
