@@ -12,8 +12,12 @@ has happened often enough: `_TRIES` times for the segment and for a record alone
 
 Halves are loaded under ids of their own (`<segment>:<first>-<last>`, `<segment>:<n>`), so the store would no longer
 recognise the whole: before a half is loaded, the refusal of the whole is written to the segment's `.split` journal and
-synced, and whoever finds the journal starts from there. Where other segments wait, a split gives way to them every
-`_SLICE_SECONDS`; what it stored is in the journal too, and not sent again.
+synced, and whoever finds the journal starts from there. One JSON line an answer:
+
+    [first, end, "why the store refused records first to end-1", []]
+    [first, end, null, [records that were damaged on the disk and left out]]
+
+Where other segments wait, a split gives way to them every `_SLICE_SECONDS`; what is in the journal is not sent again.
 """
 
 from __future__ import annotations
