@@ -11,6 +11,7 @@ import json
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -104,6 +105,8 @@ class GateService:
         self._settle_seconds = settle_seconds
         self._wait_until_loaded = wait_until_loaded
         self._hurried = threading.Event()
+        self.decided: Counter[str] = Counter()
+        """Decisions stored since the start, by verdict."""
         for name, policy in self._policies.items():
             validate(policy, self._graders, name)
 
@@ -216,6 +219,7 @@ class GateService:
                     }
                 ],
             )
+            self.decided[decision.decision] += 1
         return StoredDecision(decision_id, document["decidedAt"], decision, document)
 
     def get(self, decision_id: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from graders.assembler import assemble
@@ -27,6 +27,20 @@ log = logging.getLogger(__name__)
 _CLOCK_SLACK_MS = 60_000
 _MAX_WAIT_S = 30.0
 _SPANS_AT_ONCE = 20_000
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a worker did since it was made. Written by it, read by whoever wants to know."""
+
+    graded: int = 0
+    """Traces, each time they were graded."""
+    failed: int = 0
+    """Those that could not be assembled, or whose grades could not be kept; each has an error grade that says why."""
+    paused: int = 0
+    """Batches given up because the store failed; they are tried again."""
+    lag_seconds: float = 0.0
+    """Since the last span of the oldest trace of the latest batch arrived, the wait until it was closed included."""
 
 
 class Worker:
@@ -50,6 +64,7 @@ class Worker:
         self._batch = batch
         self._poll_s = poll_s
         self._since_ms = 0
+        self.progress = Progress()
 
     def run_once(self) -> int:
         """Grade one batch of closed traces; says how many there were."""
@@ -57,6 +72,7 @@ class Worker:
         closed = self._store.closed_traces(
             grace_ms=self._grace_ms, idle_ms=self._idle_ms, since_ms=self._since_ms, limit=self._batch
         )
+        self.progress.lag_seconds = max(0, started_ms - closed[0]["LastIngested"]) / 1000 if closed else 0.0
         for portion in _portions(closed):
             try:
                 self._grade(portion)
@@ -80,6 +96,7 @@ class Worker:
                 failures = 0
             except StoreError as error:
                 failures += 1
+                self.progress.paused += 1
                 log.warning("grading paused: %s", error)
                 graded = 0
             if graded < self._batch:
@@ -104,6 +121,7 @@ class Worker:
         if grades:
             self._store.insert_grades(grades)
         self._store.mark_graded(marks)
+        self.progress.graded += len(marks)
 
     def _grade_alone(self, row: dict[str, Any]) -> None:
         try:
@@ -113,6 +131,7 @@ class Worker:
             if isinstance(error, Retryable) and not large:
                 raise
             log.exception("trace %s cannot be graded", row["TraceId"])
+            self.progress.failed += 1
             generation = row["Generation"] + 1
             reason = f"{'it is too large to be graded' if large else 'its grades cannot be kept'}: {_printable(error)}"
             completeness = Completeness.TRUNCATED if large else Completeness.COMPLETE
@@ -135,6 +154,7 @@ class Worker:
             trace = assemble(spans, logs, case, generation)
         except Exception as error:
             log.exception("trace %s cannot be assembled", trace_id)
+            self.progress.failed += 1
             reason = f"the trace cannot be assembled: {_printable(error)}"
             span_id = spans[0].span_id if spans else ""
             grade = _error_grade(trace_id, span_id, "worker/assemble", reason, generation)
