@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import re
 import sys
@@ -29,6 +28,7 @@ from store import StoreError
 from store.client import Dsn, Store, connect
 from store.yamlfile import ConfigError
 from tracegrade.config import Config, explain, load_config
+from tracegrade.logs import configure_logging
 from tracegrade.running import Addresses, find
 
 if TYPE_CHECKING:
@@ -117,8 +117,7 @@ def serve(config_path: Path | None) -> None:
     from tracegrade.serve import serve as run
 
     config = configured(config_path)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    configure_logging(config.log_format)
 
     def ready(addresses: Addresses) -> None:
         rows = {
@@ -126,6 +125,7 @@ def serve(config_path: Path | None) -> None:
             "OTLP/HTTP": f"http://{addresses.otlp_http}",
             "gate": f"http://{addresses.gate}/openapi.json",
             "gate, gRPC": addresses.gate_grpc,
+            "metrics, health": f"http://{addresses.admin}/metrics",
         }
         if addresses.clickhouse:
             rows["ClickHouse, read-only"] = f"http://{addresses.clickhouse}/?database={Dsn.parse(config.dsn).database}"

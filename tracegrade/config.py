@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -53,6 +53,13 @@ class GateListener(Listener):
     """gRPC; 0 picks a free port."""
 
 
+class AdminListener(Listener):
+    """Metrics, health and readiness."""
+
+    port: int = Field(default=8082, ge=0, le=65535)
+    """0 picks a free port."""
+
+
 class Grading(_Section):
     """When a trace is graded, and by what."""
 
@@ -81,12 +88,18 @@ class Config(_Section):
     """ClickHouse's HTTP interface to the embedded engine, read-only."""
     gate: GateListener = GateListener()
     """The gate's REST and gRPC interfaces."""
+    admin: AdminListener = AdminListener()
+    """`/metrics`, `/healthz` and `/readyz`. Nothing here shows what telemetry says, so it may listen anywhere."""
     insecure: bool = False
     """Allow listening beyond this machine although nothing authenticates callers: for a network that is closed otherwise."""
     grading: Grading = Grading()
     """Closing and grading of traces."""
     policies: tuple[Path, ...] = ()
     """Release policies the gate knows by name; a request may also carry its own."""
+    log_format: Literal["text", "json"] = "text"
+    """`json` logs one object a line, for machines."""
+    traces_endpoint: Annotated[str, Field(pattern=r"^https?://[^/\s]+/\S+$")] | None = None
+    """Where tracegrade sends spans of its own work, over HTTP: https://otel.example:4318/v1/traces. None are made without."""
 
     @property
     def collector_settings(self) -> CollectorSettings:

@@ -59,6 +59,7 @@ def run(console: Console, *, keep: bool) -> None:
                     "collector": {"grpc_port": 0, "http_port": 0, "segment_age_seconds": 0.2},
                     "clickhouse": {"port": 0},
                     "gate": {"port": 0, "grpc_port": 0},
+                    "admin": {"port": 0},
                     "grading": {"grace_seconds": 0.5, "approval_policy": str(example / "approvals.yaml")},
                 }
             )

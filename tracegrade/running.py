@@ -25,6 +25,8 @@ class Addresses:
     gate_grpc: str
     clickhouse: str = ""
     """Empty when the store is a ClickHouse server of its own."""
+    admin: str = ""
+    """Metrics, health and readiness."""
 
 
 def _file(data_dir: Path) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ import uvicorn
 
 from collector.commit import SWITCH_SECONDS
 from collector.service import Collector
+from collector.wire import HttpServer
 from gate.api import create_app
 from gate.grpc import OPTIONS as GRPC_OPTIONS
 from gate.grpc import add_gate
@@ -31,8 +33,11 @@ from graders.worker import Worker
 from store import Retryable, StoreError
 from store.client import Dsn, Signal, Store, connect
 from store.listen import bind_grpc, listen
+from tracegrade.admin import AdminApp
 from tracegrade.config import Config, Grading, is_loopback
+from tracegrade.metrics import OwnMetrics, registry
 from tracegrade.running import Addresses, announced, find
+from tracegrade.tracing import start_tracing
 
 ANSWER_SECONDS = 5.0
 """How long calls to the gate that are under way may take once the process is asked to stop."""
@@ -95,6 +100,8 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
         sink = _Sink()
         stack.callback(sink.close)
         collector = Collector(config.collector_settings, sink)
+        own = OwnMetrics(collector)
+        admin = await _serve_admin(config, AdminApp(registry(own), collector.obstacles), stack)
         try:
             sink.store = await asyncio.to_thread(_open, config)
         except Retryable as error:
@@ -112,7 +119,9 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
         gate_port = await _serve_gate(config, gate, stack)
         gate_grpc_port = await _serve_gate_grpc(config, gate, stack)
         clickhouse = _serve_clickhouse(config, stack)
-        grading = _grade(config, sink.store, graders, stack)
+        own.gate = gate
+        own.worker = _worker(config, sink.store, graders)
+        grading = _grade(own.worker, stack)
         if not late:
             await _receive(config, collector, stack)
         stack.callback(gate.hurry)
@@ -122,6 +131,7 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
             gate=f"{config.gate.host}:{gate_port}",
             gate_grpc=f"{config.gate.host}:{gate_grpc_port}",
             clickhouse=clickhouse,
+            admin=admin,
         )
         with announced(config.data_dir, addresses):
             ready(addresses)
@@ -153,6 +163,17 @@ async def _open_once_there(config: Config, stopping: asyncio.Event) -> Store | N
 async def _receive(config: Config, collector: Collector, stack: AsyncExitStack) -> None:
     await collector.start()
     stack.push_async_callback(collector.stop, config.collector.drain_seconds)
+    if config.traces_endpoint is not None:
+        flush = start_tracing(config.traces_endpoint, (collector.grpc_port, collector.http_port))
+        stack.push_async_callback(asyncio.to_thread, flush)
+
+
+async def _serve_admin(config: Config, app: AdminApp, stack: AsyncExitStack) -> str:
+    """Serve metrics, health and readiness until the stack closes; returns the address."""
+    host = config.admin.host
+    listener = listen(host, config.admin.port, keys=("admin.host", "admin.port"))
+    await _run(HttpServer(app), listener, stack)
+    return f"{host}:{listener.getsockname()[1]}"
 
 
 async def _serve_gate(config: Config, gate: GateService, stack: AsyncExitStack) -> int:
@@ -160,6 +181,12 @@ async def _serve_gate(config: Config, gate: GateService, stack: AsyncExitStack) 
     listener = listen(config.gate.host, config.gate.port, keys=("gate.host", "gate.port"))
     app = create_app(gate, local_only=is_loopback(config.gate.host))
     server = _Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False))
+    await _run(server, listener, stack)
+    return int(listener.getsockname()[1])
+
+
+async def _run(server: uvicorn.Server, listener: socket.socket, stack: AsyncExitStack) -> None:
+    """Have `server` answer on `listener` until the stack closes."""
     task = asyncio.create_task(server.serve(sockets=[listener]))
 
     async def stop() -> None:
@@ -171,7 +198,6 @@ async def _serve_gate(config: Config, gate: GateService, stack: AsyncExitStack) 
         if task.done():
             await task
         await asyncio.sleep(0.005)
-    return int(listener.getsockname()[1])
 
 
 async def _serve_gate_grpc(config: Config, gate: GateService, stack: AsyncExitStack) -> int:
@@ -198,14 +224,17 @@ def _serve_clickhouse(config: Config, stack: AsyncExitStack) -> str:
     return f"{host}:{engine.port}"
 
 
-def _grade(config: Config, store: Store, graders: Sequence[Grader], stack: AsyncExitStack) -> asyncio.Task[None]:
-    """Grade in a thread until the stack closes; the task ends earlier only if the worker breaks."""
-    worker = Worker(
+def _worker(config: Config, store: Store, graders: Sequence[Grader]) -> Worker:
+    return Worker(
         store,
         graders,
         grace_ms=round(config.grading.grace_seconds * 1000),
         idle_ms=round(config.grading.idle_seconds * 1000),
     )
+
+
+def _grade(worker: Worker, stack: AsyncExitStack) -> asyncio.Task[None]:
+    """Grade in a thread until the stack closes; the task ends earlier only if the worker breaks."""
     stopping = threading.Event()
     grading = asyncio.create_task(asyncio.to_thread(worker.run_forever, stopping))
 

@@ -158,6 +158,7 @@ def serving(folder: Path) -> Iterator[Server]:
         "collector": {"grpc_port": 0, "http_port": 0, "segment_age_seconds": 0.2},
         "clickhouse": {"port": 0},
         "gate": {"port": 0, "grpc_port": 0},
+        "admin": {"port": 0},
         "grading": {"grace_seconds": 0.5, "idle_seconds": 2, "approval_policy": str(POLICY)},
     }
     config.write_text(json.dumps(settings), encoding="utf-8")

@@ -79,6 +79,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
             "collector": {"grpc_port": 0, "http_port": 0, "segment_age_seconds": 0.1},
             "clickhouse": {"port": 0},
             "gate": {"port": 0, "grpc_port": 0},
+            "admin": {"port": 0},
             "grading": {"grace_seconds": 0.2},
             **extra,
         }
