@@ -111,7 +111,7 @@ class Worker:
         for row in closed:
             trace_id, generation = row["TraceId"], row["Generation"] + 1
             found, made, completeness = self._grade_trace(
-                trace_id, spans.get(trace_id, []), logs.get(trace_id, []), cases.get(trace_id), generation
+                trace_id, row["Spans"], spans.get(trace_id, []), logs.get(trace_id, []), cases.get(trace_id), generation
             )
             grades += found
             calls += made
@@ -148,7 +148,13 @@ class Worker:
         }
 
     def _grade_trace(
-        self, trace_id: str, spans: Sequence[Span], logs: Sequence[LogEvent], case: Case | None, generation: int
+        self,
+        trace_id: str,
+        rows: int,
+        spans: Sequence[Span],
+        logs: Sequence[LogEvent],
+        case: Case | None,
+        generation: int,
     ) -> tuple[list[Grade], Iterable[tuple[str, int, ToolCall, str]], Completeness]:
         try:
             trace = assemble(spans, logs, case, generation)
@@ -159,7 +165,7 @@ class Worker:
             span_id = spans[0].span_id if spans else ""
             grade = _error_grade(trace_id, span_id, "worker/assemble", reason, generation)
             return [grade], (), Completeness.COMPLETE
-        if len(spans) >= MAX_SPANS:
+        if rows > MAX_SPANS:
             trace = replace(trace, completeness=Completeness.TRUNCATED)
         grades = run_graders(self._graders, trace)
         states = {g.subject: g.label for g in grades if g.grader == "approval/boundary" and g.subject}

@@ -24,6 +24,7 @@ import clickhouse_connect
 import orjson
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
+from clickhouse_connect.driver.query import QueryResult
 
 from store import migrate, schema
 from store.cases import case_document, read_case
@@ -33,7 +34,7 @@ from store.types import Case, Grade, LogEvent, Span, SpanEvent, SpanKind, ToolCa
 Signal = Literal["traces", "logs"]
 _T = TypeVar("_T")
 MAX_SPANS = 20_000
-"""Spans of one trace that are read, so that one which goes on for ever takes nobody's memory."""
+"""Rows of one trace that are read, so that one which goes on for ever takes nobody's memory."""
 MAX_READ_BYTES = 256 << 20
 """Spans that are read at a time, in bytes."""
 _FRONT = {
@@ -259,22 +260,19 @@ class Store:
         )
 
     def spans(self, trace_ids: Sequence[str]) -> dict[str, list[Span]]:
-        """Spans by trace, in time order; a span that arrived twice is returned once, and of each trace the first `MAX_SPANS`.
+        """Spans by trace, in time order; a span that arrived twice is returned once.
 
-        Raises `OutOfMemory` if all that would be more than `MAX_READ_BYTES`.
+        Of each trace the first `MAX_SPANS` rows are read. Raises `OutOfMemory` if all that is more than `MAX_READ_BYTES`.
         """
         found: dict[str, list[Span]] = defaultdict(list)
-        parameters = {"trace_ids": list(trace_ids), "most": MAX_SPANS}
-        limits = {"max_result_bytes": MAX_READ_BYTES, "result_overflow_mode": "throw"}
-        result = _guard(lambda: self._client().query(_sql("spans"), parameters=parameters, settings=limits))
-        for row in result.result_rows:
+        for row in self._read("spans", trace_ids).result_rows:
             found[row[0]].append(_span(row))
         return dict(found)
 
     def logs(self, trace_ids: Sequence[str]) -> dict[str, list[LogEvent]]:
-        """Log events by trace, in time order; of each trace the first `MAX_SPANS`."""
+        """Log events by trace, in time order, within the limits of `spans`."""
         found: dict[str, list[LogEvent]] = defaultdict(list)
-        for row in self.query(_sql("logs"), {"trace_ids": list(trace_ids), "most": MAX_SPANS}):
+        for row in self._read("logs", trace_ids).named_results():
             found[row["TraceId"]].append(
                 LogEvent(
                     time_ns=row["TimeNs"],
@@ -287,6 +285,11 @@ class Store:
                 )
             )
         return dict(found)
+
+    def _read(self, name: str, trace_ids: Sequence[str]) -> QueryResult:
+        parameters = {"trace_ids": list(trace_ids), "most": MAX_SPANS}
+        limits = {"max_result_bytes": MAX_READ_BYTES, "result_overflow_mode": "throw"}
+        return _guard(lambda: self._client().query(_sql(name), parameters=parameters, settings=limits))
 
     def insert_grades(self, grades: Iterable[Grade]) -> None:
         """Write grades; the same (trace, span, grader, subject, generation) replaces."""
