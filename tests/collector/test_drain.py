@@ -63,7 +63,7 @@ def test_stopped_under_load_what_is_acknowledged_is_stored_or_on_disk_for_the_ne
         before = time.monotonic()
         running.stop(deadline)
         took = time.monotonic() - before
-    assert took < deadline + 0.7
+    assert took < deadline + 3
     running.assert_books_balance()
     counts = running.collector.stats().signals["traces"]
     assert counts.stored > 0
@@ -88,7 +88,7 @@ def test_a_store_that_hangs_does_not_outlast_the_deadline(start: Any, sink: Any,
     assert running.post("/v1/traces", trace_request("a")).status_code == 200
     before = time.monotonic()
     running.stop(0.5)
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 5
     assert running.collector.stats().signals["traces"].buffered == 1
     release.set()
 
@@ -108,7 +108,7 @@ def test_senders_that_never_finish_leave_time_to_load(start: Any, sink: Any, tra
             assert running.post("/v1/traces", trace_request(str(number))).status_code == 200
         before = time.monotonic()
         running.stop(6.0)
-        assert time.monotonic() - before < 7
+        assert time.monotonic() - before < 9
         hold.set()
         call.cancel()
     assert running.collector.stats().signals["traces"].stored == 3

@@ -172,23 +172,23 @@ def test_a_slow_disk_delays_answers_shares_its_fsyncs_and_holds_up_nothing_else(
 ) -> None:
     log, ledger = open_log(tmp_path), Ledger()
 
-    async def scenario() -> float:
+    turns = 0
+
+    async def scenario() -> None:
+        nonlocal turns
         commit = GroupCommit(log, ledger, interval_seconds=0.0)
         senders = [asyncio.create_task(commit.append("traces", Accepted(PAYLOAD, 1))) for _ in range(200)]
-        longest = 0.0
         while not all(sender.done() for sender in senders):
-            before = time.monotonic()
             await asyncio.sleep(0.005)
-            longest = max(longest, time.monotonic() - before)
+            turns += 1
         await asyncio.gather(*senders)
         await commit.stop()
-        return longest
 
     started = time.monotonic()
-    longest = asyncio.run(scenario())
+    asyncio.run(scenario())
     assert time.monotonic() - started >= 0.2, "an answer before its fsync"
     assert len(slow_disk) <= 3
-    assert longest < 0.15, "the event loop waited for the disk"
+    assert turns > 2 * len(slow_disk), "the event loop waited for the disk"
     assert ledger.snapshot(0).signals["traces"].buffered == 200
     log.close()
 

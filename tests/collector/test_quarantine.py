@@ -254,7 +254,7 @@ def test_a_running_collector_retries_what_it_is_asked_to_and_its_books_balance(
     pieces = kept.pieces()
     for piece in pieces:
         kept.ask(piece)
-    assert all(kept.wait_until_answered(piece.id, 5) for piece in pieces)
+    assert all(kept.wait_until_answered(piece.id, 20) for piece in pieces)
     assert [piece.reason for piece in kept.pieces()] == ["still bad"]
     assert sink.span_names() == ["good", "better"]
     running.assert_books_balance()
@@ -274,7 +274,7 @@ def test_a_store_that_is_away_is_asked_again_and_again(
     sink.refuse = refuse
     keep(framed(trace_request("a")))
     kept.ask(kept.piece(ID))
-    assert kept.wait_until_answered(ID, 5)
+    assert kept.wait_until_answered(ID, 20)
     assert sink.span_names() == ["a"]
     assert kept.pieces() == []
     running.assert_books_balance()
@@ -289,7 +289,7 @@ def test_a_piece_the_store_never_has_memory_for_is_refused_in_the_end(
     sink.refuse = refuse
     keep(framed(trace_request("a")))
     kept.ask(kept.piece(ID))
-    assert kept.wait_until_answered(ID, 5)
+    assert kept.wait_until_answered(ID, 20)
     assert kept.piece(ID).reason == "would use more"
 
 
@@ -302,7 +302,7 @@ def test_odd_marks_are_cleared_and_stop_nobody(
         (tmp_path / "retry" / name).touch()
     keep(framed(trace_request("a")))
     kept.ask(kept.piece(ID))
-    assert kept.wait_until_answered(ID, 5)
+    assert kept.wait_until_answered(ID, 20)
     assert sink.span_names() == ["a"]
     assert os.listdir(tmp_path / "retry") == ["0-directory"]
 
