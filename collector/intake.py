@@ -21,7 +21,7 @@ from collector.otlp import Accepted, Encoding, Reject, RejectReason, Signal, acc
 from collector.outcomes import Kind, Outcome, Refusal, Taken
 from collector.redaction import Redactor
 from collector.segments import BufferFull
-from collector.stamp import stamped
+from collector.stamp import claims, stamped
 from store import Retryable
 
 _INLINE_BYTES: Final = 2**20
@@ -121,8 +121,9 @@ def _admit(signal: Signal, encoding: Encoding, body: bytes, caller: Caller) -> A
             raise
         accepted = accept(signal, Encoding.PROTOBUF, fixed[0])
         note = f"{fixed[1]} texts were not UTF-8; each byte that could not be read was stored as U+FFFD"
-    payload = stamped(accepted.payload, caller.stamp)
-    return Accepted(payload, accepted.count, accepted.rejected, accepted.message or note)
+    if caller.stamp or claims(accepted.resources):
+        accepted = replace(accepted, payload=stamped(accepted.payload, caller.stamp))
+    return replace(accepted, message=note) if note else accepted
 
 
 def _taken(accepted: Accepted) -> Taken:

@@ -97,6 +97,8 @@ class Accepted:
     """Spans or log records of the request that are not in it, because JSON gave one of their fields an impossible value."""
     message: str = ""
     """What was wrong with the first of those."""
+    resources: bytes = b""
+    """The resources in it, one serialised after the other."""
 
 
 def accept(signal: Signal, encoding: Encoding, body: bytes) -> Accepted:
@@ -164,7 +166,7 @@ def _accept_protobuf(form: _Form, body: bytes) -> Accepted:
             RejectReason.MALFORMED_PROTOBUF,
             f"the body is not a protobuf {form.message.DESCRIPTOR.name}: {reason}",
         ) from None
-    return Accepted(body, count)
+    return Accepted(body, count, resources=b"".join(counted.resource.heads))
 
 
 def _check_growth(form: _Form, body: bytes, merged: Any, count: int) -> None:

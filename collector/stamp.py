@@ -22,10 +22,13 @@ _RESERVED: Final = frozenset((ARM.encode(), TENANT.encode()))
 _MAX_RESOURCES: Final = 100_000
 
 
+def claims(resources: bytes) -> bool:
+    """Whether serialised resources may hold an arm or a tenant."""
+    return _CLAIM in resources
+
+
 def stamped(payload: bytes, stamp: Mapping[str, str]) -> bytes:
     """A serialised request whose resources carry `stamp`, and no other arm or tenant; raises `Refusal`."""
-    if not stamp and _CLAIM not in payload:
-        return payload
     resources = len(_COUNTED.FromString(payload).resources)
     if resources > _MAX_RESOURCES:
         raise Refusal(Outcome.TOO_LARGE, f"{resources} resources in one request; {_MAX_RESOURCES} are allowed")
