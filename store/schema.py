@@ -211,13 +211,9 @@ def _anew(statement: str) -> list[str]:
         case "VIEW":
             return [statement.replace("CREATE VIEW IF NOT EXISTS", "CREATE OR REPLACE VIEW", 1)]
         case _:
-            # Nobody can insert into it in between; whoever tries comes again.
-            name, everywhere = made[2], target.partition("\n")[0].removeprefix(made[2])
-            return [
-                f"DROP TABLE IF EXISTS {name}_mv{everywhere}",
-                f"DROP TABLE IF EXISTS {name}{everywhere}",
-                statement,
-            ]
+            # Altered, not dropped: what the tables behind a view remember of earlier inserts hangs on the view.
+            column = head.partition("(\n")[2].rpartition("\n)")[0].strip()
+            return [statement, f"ALTER TABLE {target.partition(chr(10))[0]} MODIFY COLUMN {column}"]
 
 
 def plan(layout: Layout, known: set[str]) -> Iterator[tuple[str, list[str]]]:
