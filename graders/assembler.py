@@ -239,6 +239,7 @@ class _Assembly:
         for span in self.spans:
             found += [a for event in span.events if (a := decisions.from_event(event, span.span_id))]
             found += decisions.from_span(span, self.tree.parent(span))
+            found += decisions.suspended(span)
             found += decisions.interrupted(span, span.events, asked)
             if self.tree.parents.get(span.span_id) not in self.tree.parents:  # the root, or right below it
                 found += decisions.resumed(span, self._waiting(asked))
@@ -310,7 +311,7 @@ class _Assembly:
                 return said.text, agent.span_id
             plain = content.first(agent.attributes, "output")
             if plain and _plain(plain):
-                return plain, agent.span_id
+                return content.text_of(content.decode(plain)), agent.span_id
         for shown in reversed(self.shown):
             turn = shown.turn
             if agent is not None and self.tree.owner(shown.span) not in (agent, None):

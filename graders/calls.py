@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
@@ -20,7 +20,7 @@ from graders.content import Value
 from graders.decisions import OUTCOMES, explained, tool_name_of
 from graders.messages import Request, Turn
 from graders.tree import Tree
-from store.dialects import mapping
+from store.dialects import Mark, mapping
 from store.types import Approval, ContentState, LogEvent, Span, SpanEvent, SpanKind, ToolCall, ToolDefinition
 
 FINAL_ANSWER = re.compile(r"final_?answer(_?tool)?", re.IGNORECASE)
@@ -124,17 +124,24 @@ def from_span(span: Span, events: Sequence[SpanEvent], names: Mapping[str, str])
         error = told or message or result.text or span.status_message or error_class or "error"
     elif result.failed:
         error = result.text or "error"
-    ran = next((mark.ran for mark in mapping().executed if _marked(span, mark.attribute, mark.value)), None)
+    mark = next((mark for mark in mapping().executed if _marked(span, mark)), None)
     raised = failed and (
         exception is not None or bool(span.status_message and span.status_message != span.attributes.get("error.type"))
     )
+    ran = mark.ran if mark else None
+    raised = raised and not (mark and mark.ran is None)
     name = span.tool_name or names.get(call_id, "")
     return Evidence(name, call_id, arguments, result, ran, error[:_ERROR_LENGTH], raised, span)
 
 
-def _marked(span: Span, attribute: str, value: str) -> bool:
-    found = span.attributes.get(attribute)
-    return found is not None and (not value or found == value)
+def _marked(span: Span, mark: Mark) -> bool:
+    found = span.attributes.get(mark.attribute) if mark.attribute else ""
+    return (
+        found is not None
+        and (not mark.value or found == mark.value)
+        and span.scope.startswith(mark.scope)
+        and (not mark.status or span.status == mark.status)
+    )
 
 
 def stands_for_message(evidence: Evidence) -> bool:
@@ -378,6 +385,7 @@ def finish(
     last_word = {a.call_id: a.outcome for a in sorted(approvals, key=lambda a: a.time_ns) if a.call_id}
     stopped = ("deny", "cancelled", "expired", "require_approval")
     denied = {call_id for call_id, outcome in last_word.items() if outcome in stopped}
+    nameless = {a.tool_name for a in approvals if not a.call_id and a.outcome in stopped and a.scope == "once"}
     used: Counter[str] = Counter()
     taken: set[str] = set()
     ordered = sorted(calls, key=lambda c: (c.start, c.turn if c.turn >= 0 else _FAR))
@@ -390,7 +398,12 @@ def finish(
             key = f"{base}#{used[base] + 1}"
         taken.add(key)
         call.key = key
-        yield _finished(call, index, has_spans, call.call_id in denied, definitions.get(call.name), tree)
+        yield _finished(call, index, has_spans, _denied(call, denied, nameless), definitions.get(call.name), tree)
+
+
+def _denied(call: Call, ids: Collection[str], names: Collection[str]) -> bool:
+    """Whether the last word about a call is that it may not run; without an id anywhere, by the tool's name."""
+    return call.call_id in ids if call.call_id else call.name in names
 
 
 def _finished(

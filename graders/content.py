@@ -200,8 +200,6 @@ def unwrap_result(raw: object) -> Value:
     if isinstance(raw, str) and not raw.startswith(_WRAPPER_HEADS) and not raw[:1].isspace():
         return Value(raw, raw, state)  # most results: nothing around them, so no need to decode them
     value, call_id, failed, wrapped = decode(raw), "", False, False
-    if isinstance(raw, str) and raw.startswith(_FRAMES) and (match := _FRAMED.match(raw)):
-        value, wrapped = decode(match[1] or match[2] or ""), True
     for _ in range(_MAX_WRAPPERS):
         if not isinstance(value, dict):
             break
@@ -242,6 +240,8 @@ def unwrap_result(raw: object) -> Value:
         else:
             break
         value, wrapped = decode(inner) if isinstance(inner, str) and inner[:1] in ("{", "[") else inner, True
+    if isinstance(value, str) and value.startswith(_FRAMES) and (match := _FRAMED.match(value)):
+        value, wrapped = decode(match[1] or match[2] or ""), True
     if isinstance(value, list) and value and all(isinstance(v, dict) and v.keys() <= _TEXT_BLOCK for v in value):
         value, wrapped = text_of(value), True
     if isinstance(raw, str) and value is raw and raw.startswith("content="):

@@ -110,6 +110,27 @@ def from_span(span: Span, outer: Span | None) -> Iterator[Approval]:
         )
 
 
+def suspended(span: Span) -> Iterator[Approval]:
+    """Mastra: a run that stops for an approval says so as its output, and the next one has the decision as its input."""
+    for key, time in (("mastra.agent_run.output", span.end_ns), ("mastra.agent_run.input", span.start_ns)):
+        raw = span.attributes.get(key, "")
+        value = decode(raw) if '"toolCallId"' in raw else None
+        if not isinstance(value, dict):
+            continue
+        approved = value.get("approved")
+        if value.get("reason") == "tool-call-approval" or isinstance(approved, bool):
+            outcome = "require_approval" if approved is None else "allow" if approved else "deny"
+            yield Approval(
+                outcome,
+                time,
+                mechanism="unknown" if approved is None else "human",
+                call_id=call_id_of(value.get("toolCallId")),
+                tool_name=str(value.get("toolName") or ""),
+                evidence="framework_structure",
+                span_id=span.span_id,
+            )
+
+
 def deferred(span: Span, call_id: str, name: str) -> Iterator[Approval]:
     """Pydantic AI: the tool's body asked for approval."""
     if span.attributes.get("pydantic_ai.tool.deferral.name") == "ApprovalRequired":

@@ -233,6 +233,10 @@ class Reader:
                 return
         if {"role", "parts", "kwargs", "data", "tool_calls", "message"} & value.keys() or "content" in value:
             yield from self.message(value, role)
+        elif isinstance(value.get("toolCalls"), list) or isinstance(value.get("text"), str):  # Mastra
+            said = {"role": role, "content": value.get("text", "")}
+            calls = value.get("toolCalls")
+            yield from self.message({**said, "tool_calls": calls} if calls else said, role)
         elif isinstance(value.get("output"), dict | list):
             yield from self.parse(value["output"], role)
         elif isinstance(value.get("inputs"), dict):

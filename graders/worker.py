@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from opentelemetry import trace
+
 from graders.assembler import assemble
 from graders.base import Grader, run_graders, set_digest
 from store.client import MAX_SPANS, Store
@@ -23,6 +25,7 @@ from store.errors import OutOfMemory, Retryable, StoreError
 from store.types import Case, Completeness, Grade, LogEvent, Outcome, Severity, Span, ToolCall
 
 log = logging.getLogger(__name__)
+tracer = trace.get_tracer(__name__)
 
 _CLOCK_SLACK_MS = 60_000
 _MAX_WAIT_S = 30.0
@@ -75,7 +78,8 @@ class Worker:
         self.progress.lag_seconds = max(0, started_ms - closed[0]["LastIngested"]) / 1000 if closed else 0.0
         for portion in _portions(closed):
             try:
-                self._grade(portion)
+                with tracer.start_as_current_span("grader.batch", attributes={"traces": len(portion)}):
+                    self._grade(portion)
             except Exception as error:
                 if isinstance(error, Retryable) and not isinstance(error, OutOfMemory):
                     raise

@@ -146,12 +146,18 @@ class Events(_Part):
 
 
 class Mark(_Part):
-    """An attribute that tells whether the tool of a span ran."""
+    """What tells whether the tool of a span ran."""
 
-    attribute: str
+    attribute: str = ""
+    """Empty: any span."""
     value: str = ""
     """Empty: any value."""
-    ran: bool
+    scope: str = ""
+    """The instrumentation scope starts so."""
+    status: str = ""
+    """Empty: any status."""
+    ran: bool | None
+    """None: its failure does not show that it did."""
 
 
 class Signature(_Part):

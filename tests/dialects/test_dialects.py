@@ -418,7 +418,7 @@ def calls_seen(truth: dict[str, Any], traces: Sequence[Trace]) -> dict[str, Seen
                 facts[name] = Seen(True, bool(shown), not shown)
         if "decider" in decision:
             mechanisms = sorted({a.mechanism for a in about if a.mechanism != "unknown"})
-            facts["decider"] = Seen([decision["decider"]], mechanisms, not mechanisms)
+            facts["decider"] = Seen([truth.get("decider", decision["decider"])], mechanisms, not mechanisms)
     return facts
 
 
