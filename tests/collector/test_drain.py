@@ -54,19 +54,22 @@ def clients(running: Any, request: Callable[..., bytes], number: int) -> Iterato
 
 @pytest.mark.parametrize(("seconds", "deadline"), [(0.0, 5.0), (0.3, 1.0)], ids=["a fast store", "a slow store"])
 def test_stopped_under_load_what_is_acknowledged_is_stored_or_on_disk_for_the_next_start(
-    start: Any, make_sink: Any, trace_request: Any, seconds: float, deadline: float
+    start: Any, make_sink: Any, trace_request: Any, tmp_path: Path, seconds: float, deadline: float
 ) -> None:
     first = make_sink()
     running = start(Slow(first, seconds), segment_age_seconds=0.02)
     with clients(running, trace_request, 4) as acknowledged:
-        time.sleep(0.7)
+        patience = time.monotonic() + 60
+        while sum(map(len, acknowledged)) < 40 or (seconds and len(list((tmp_path / "buffer").glob("*.pb"))) < 8):
+            assert time.monotonic() < patience
+            time.sleep(0.01)
         before = time.monotonic()
         running.stop(deadline)
         took = time.monotonic() - before
     assert took < deadline + 3
     running.assert_books_balance()
     counts = running.collector.stats().signals["traces"]
-    assert counts.stored > 0
+    assert counts.stored > 0, "at least what was under way"
     assert (counts.buffered == 0) == (seconds == 0.0)
     time.sleep(seconds)  # a load that was under way comes to its end; the log is closed to it
     second = make_sink()
@@ -74,7 +77,6 @@ def test_stopped_under_load_what_is_acknowledged_is_stored_or_on_disk_for_the_ne
     again = start(second)
     again.stop()
     everything = [name for mine in acknowledged for name in mine]
-    assert len(everything) > 20
     stored = second.span_names()
     assert len(stored) == len(set(stored))
     assert set(everything) <= set(stored)
