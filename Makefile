@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration check format proto bench bench-ingest bench-small bench-grade bench-gate soak clean
+.PHONY: help demo test integration check format proto bench bench-ingest bench-small bench-redact bench-grade bench-gate soak clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,13 +76,16 @@ proto: $(VENV)/protoc/.done ## Write gate/pb from proto/
 	@$(VENV)/protoc/bin/python -W ignore -m grpc_tools.protoc -Igate/pb=proto/tracegrade/gate/v1 \
 	  --python_out=. --pyi_out=. --grpc_python_out=. gate/pb/gate.proto
 
-bench: bench-ingest bench-small bench-grade bench-gate ## Run every benchmark
+bench: bench-ingest bench-small bench-redact bench-grade bench-gate ## Run every benchmark
 
 bench-ingest: $(VENV)/.dev ## Ingest against rotel and Phoenix; the last line is JSON
 	@$(BIN)/python bench/ingest.py $(ARGS)
 
 bench-small: $(VENV)/.dev ## Small requests beside rotel, the OpenTelemetry Collector and Phoenix; the last line is JSON
 	@$(BIN)/python bench/small.py $(ARGS)
+
+bench-redact: $(VENV)/.dev ## What redaction costs and finds, beside plain re and Presidio; the last line is JSON
+	@$(BIN)/python bench/redact.py $(ARGS)
 
 bench-grade: $(VENV)/.dev ## Agent spans a second a core; the last line is JSON
 	@$(BIN)/python bench/grade.py $(ARGS)
