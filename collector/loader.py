@@ -31,9 +31,11 @@ import time
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Final, Protocol
+
+from opentelemetry import trace
 
 from collector.ledger import Ledger
 from collector.otlp import Signal
@@ -50,6 +52,7 @@ _ASKED_SECONDS: Final = 0.5
 """How often the loader looks whether somebody asks for a piece of the quarantine to be loaded again."""
 
 _log = logging.getLogger(__name__)
+_tracer = trace.get_tracer(__name__)
 
 
 class Sink(Protocol):
@@ -61,6 +64,16 @@ class Sink(Protocol):
         Raises `store.Permanent` if these bytes can never be stored and `store.OutOfMemory` if they are too much, in both
         cases with none of them stored; anything else it raises is taken as retryable.
         """
+
+
+def _span(segment: Segment) -> AbstractContextManager[object]:
+    facts: dict[str, str | int] = {
+        "segment": segment.id,
+        "signal": segment.signal,
+        "bytes": segment.size,
+        "items": segment.count,
+    }
+    return _tracer.start_as_current_span("collector.load", attributes=facts)
 
 
 class _GiveWay(Exception):
@@ -113,7 +126,7 @@ class Loader:
                 continue
             turn %= len(sealed)
             try:
-                with self._ledger.loads.running():
+                with self._ledger.loads.running(), _span(sealed[turn]):
                     self._load(sealed[turn])
             except _GiveWay:
                 turn += 1

@@ -18,6 +18,7 @@ from datetime import UTC, date, datetime
 from importlib.resources import files
 from typing import Any, Literal, Protocol
 
+from opentelemetry import trace
 from pydantic import BaseModel, ConfigDict
 
 from gate import evidence
@@ -29,6 +30,8 @@ from gate.suite import Name, Suite, parse_suite
 from store.cases import canonical, digest_of
 from store.types import Case
 from store.yamlfile import ConfigError, Problem
+
+_tracer = trace.get_tracer(__name__)
 
 
 class GateStore(Protocol):
@@ -168,11 +171,12 @@ class GateService:
         request = plan.request
         as_of = request.as_of or self._clock().date()
         self._settle(plan)
-        found = evidence.read(self._store, plan.suite, plan.policy, request.baseline, request.candidate)
-        decision = decide(plan.policy, found, as_of.isoformat(), request.stage)
-        graders = [change.grader for change in decision.changes]
-        decision = decision.with_offences(evidence.read_offences(self._store, graders, decision.offending_traces()))
-        return self._keep(decision, plan, decision_id)
+        with _tracer.start_as_current_span("gate.decide", attributes={"decision": decision_id}):
+            found = evidence.read(self._store, plan.suite, plan.policy, request.baseline, request.candidate)
+            decision = decide(plan.policy, found, as_of.isoformat(), request.stage)
+            graders = [change.grader for change in decision.changes]
+            decision = decision.with_offences(evidence.read_offences(self._store, graders, decision.offending_traces()))
+            return self._keep(decision, plan, decision_id)
 
     def _settle(self, plan: Plan) -> None:
         """Give what was just received time to be stored and graded; what is not by then, the decision says."""

@@ -7,6 +7,7 @@ read is logged and the files before it stay in force.
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -54,7 +55,8 @@ def listen(host: str, port: int, *, keys: tuple[str, str]) -> socket.socket:
             (host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=BACKLOG
         )
     except OSError as error:
-        raise _unavailable(host, port, keys, error.strerror or str(error)) from error
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise _unavailable(host, port, keys, reason) from error
 
 
 def bind_grpc(server: grpc.aio.Server, host: str, port: int, *, keys: tuple[str, str], tls: Tls | None = None) -> int:
