@@ -17,6 +17,7 @@ import getpass
 import gzip
 import hashlib
 import os
+import platform
 import re
 import shutil
 import socket
@@ -154,6 +155,7 @@ def _refuse_what_names_this_machine(out: Path) -> None:
         f"{Path.home()}/",
         str(HERE.parents[1]),
         socket.gethostname(),
+        platform.release(),
         f"/{getpass.getuser()}/",
         sys.base_prefix,
         f"{tempfile.gettempdir()}/",

@@ -1,7 +1,7 @@
 // /// script
 // dependencies = ["@google/gemini-cli@0.61.0"]
 // [tool.dialect]
-// name = "gemini-cli"
+// name = "gemini_cli"
 // scenarios = ["tools", "content_off", "denied"]
 // ///
 // The command line tool, headless, with the two tools behind MCP; its spans and its logs. Content is on by default.
@@ -40,10 +40,13 @@ const gemini = `${process.cwd()}/node_modules/.bin/gemini`;
 mkdirSync('work', { recursive: true });
 process.chdir('work');
 const session = ['--session-id', '00000000-0000-4000-8000-000000000001', '--policy', `${home}/policy.toml`];
+// It tells the kernel's version, which would name the machine.
+writeFileSync(`${home}/os.cjs`, "require('os').release = () => '0'; require('module').syncBuiltinESMExports();\n");
 await run(gemini, ['--skip-trust', '--model', 'gemini-2.5-flash', ...session, '--prompt', USER], {
   HOME: home,
   GEMINI_API_KEY: 'unused',
   GEMINI_SYSTEM_MD: `${home}/system.md`,
   GOOGLE_GEMINI_BASE_URL: PROVIDER,
+  NODE_OPTIONS: `--require ${home}/os.cjs`,
   OTEL_NODE_RESOURCE_DETECTORS: 'env',
 });
