@@ -11,6 +11,7 @@ Design constraints
 On disk, under the buffer directory
 
     lock                               held while a process runs
+    probe                              comes and goes: whether the disk takes anything
     <id>.<signal>.open                 the segment being written, at most one a signal
     <id>.<signal>.pb                   a sealed segment, waiting to be loaded
     <id>.<signal>.index                where its records are
@@ -357,7 +358,7 @@ class SegmentLog:
             file.write(b"?")
             file.flush()
             os.fsync(file.fileno())
-        path.unlink()
+        path.unlink(missing_ok=True)  # two may probe at once
 
     def delete(self, segment: Segment) -> bool:
         """Forget a sealed segment; False, and no effect, once the log is closed."""
