@@ -6,7 +6,7 @@
 #   "opentelemetry-exporter-otlp-proto-http==1.45.2",
 # ]
 # [tool.dialect]
-# name = "agent-framework"
+# name = "agent_framework"
 # scenarios = ["tools", "content_off"]
 # ///
 """Microsoft's Agent Framework held to the conventions of OpenTelemetry 1.36, sensitive data on but for `content_off`."""

@@ -6,7 +6,7 @@
 #   "opentelemetry-exporter-otlp-proto-http==1.45.2",
 # ]
 # [tool.dialect]
-# name = "agent-framework"
+# name = "agent_framework"
 # scenarios = ["tools", "content_off", "pending", "denied", "approved"]
 # ///
 """Microsoft's Agent Framework with its own telemetry, sensitive data on but for `content_off`."""

@@ -8,7 +8,7 @@
 # name = "langfuse"
 # scenarios = ["tools", "retrieval"]
 # ///
-"""Langfuse's SDK, whose spans are OpenTelemetry's: its decorator on an agent and its tools, its wrapper around OpenAI's client."""
+"""Langfuse's SDK, whose spans are OpenTelemetry's: its decorator on agent and tools, its wrapper around OpenAI's client."""
 
 import json
 
@@ -35,7 +35,11 @@ def support(question: str) -> str:
     """The scripted conversation."""
     messages = [{"role": "system", "content": scripted.SYSTEM}, {"role": "user", "content": question}]
     while True:
-        said = client.chat.completions.create(model=scripted.MODEL, messages=messages, tools=scripted.TOOLS).choices[0].message
+        said = (
+            client.chat.completions.create(model=scripted.MODEL, messages=messages, tools=scripted.TOOLS)
+            .choices[0]
+            .message
+        )
         if not said.tool_calls:
             return said.content
         messages += [said.to_dict(), *map(run, said.tool_calls)]

@@ -33,7 +33,11 @@ async def converse() -> None:
         args=[__file__, scripted.SCENARIO, SERVE],
         env={**os.environ, "OTEL_SERVICE_NAME": "order-server"},
     )
-    agent = {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "support", "gen_ai.conversation.id": scripted.CONVERSATION}
+    agent = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.agent.name": "support",
+        "gen_ai.conversation.id": scripted.CONVERSATION,
+    }
     with trace.get_tracer("support").start_as_current_span("invoke_agent support", attributes=agent):
         async with Client(server) as client:
             await client.list_tools()

@@ -17,28 +17,9 @@
 import asyncio
 
 import scripted
-from autogen_agentchat.agents import AssistantAgent
-from autogen_ext.models.openai import OpenAIChatCompletionClient
+import scripted_autogen
 from openinference.instrumentation.autogen_agentchat import AutogenAgentChatInstrumentor
-from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-provider = TracerProvider()
-provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-trace.set_tracer_provider(provider)
-AutogenAgentChatInstrumentor().instrument(tracer_provider=provider)
-agent = AssistantAgent(
-    "support",
-    model_client=OpenAIChatCompletionClient(
-        model=scripted.MODEL,
-        base_url=f"{scripted.PROVIDER}/v1",
-        model_info={"vision": False, "function_calling": True, "json_output": False, "family": "unknown", "structured_output": False},
-    ),
-    tools=[scripted.lookup_order, scripted.send_refund],
-    system_message=scripted.SYSTEM,
-    max_tool_iterations=3,
-)
-asyncio.run(agent.run(task=scripted.USER))
-provider.shutdown()
+with scripted.tracing(root=False) as provider:
+    AutogenAgentChatInstrumentor().instrument(tracer_provider=provider)
+    asyncio.run(scripted_autogen.converse())

@@ -8,7 +8,8 @@
 # [tool.dialect]
 # name = "openinference"
 # scenarios = ["tools", "denied"]
-# environment = {DISABLE_TELEMETRY = "1", DISABLE_ERROR_REPORTING = "1", DISABLE_AUTOUPDATER = "1", CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = "1"}
+# [tool.dialect.environment]
+# CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC = "1"
 # ///
 """Claude's Agent SDK, with the CLI it brings, under OpenInference; the tools are an MCP server in the script's own process."""
 
@@ -47,7 +48,9 @@ async def send_refund(args: dict[str, Any]) -> dict[str, Any]:
     return {"content": [{"type": "text", "text": json.dumps(scripted.send_refund(**args))}]}
 
 
-async def decide(name: str, args: dict[str, Any], context: ToolPermissionContext) -> PermissionResultAllow | PermissionResultDeny:
+async def decide(
+    name: str, args: dict[str, Any], context: ToolPermissionContext
+) -> PermissionResultAllow | PermissionResultDeny:
     """Allow everything but, in `denied`, the refund."""
     if scripted.SCENARIO == "denied" and name.endswith("send_refund"):
         return PermissionResultDeny(message="the refund was refused")
@@ -82,12 +85,20 @@ answers = {
 }
 scripted.play(
     [
-        {"calls": [{"id": "call_1", "name": f"{PREFIX}lookup_order", "arguments": {"order_id": "A-100"}}], "tokens": [100, 20]},
-        {"calls": [{"id": "call_2", "name": f"{PREFIX}send_refund", "arguments": {"order_id": "A-100", "amount": 42.5}}], "tokens": [150, 25]},
+        {
+            "calls": [{"id": "call_1", "name": f"{PREFIX}lookup_order", "arguments": {"order_id": "A-100"}}],
+            "tokens": [100, 20],
+        },
+        {
+            "calls": [
+                {"id": "call_2", "name": f"{PREFIX}send_refund", "arguments": {"order_id": "A-100", "amount": 42.5}}
+            ],
+            "tokens": [150, 25],
+        },
         {"text": answers[scripted.SCENARIO], "tokens": [200, 30]},
     ]
 )
-# Not installed globally: the spans of the MCP SDK, which the tools' server uses in this process, are another recording's matter.
+# Not installed globally: the tools' server is in this process, and the MCP SDK's spans are another recording's matter.
 provider = TracerProvider()
 provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
 ClaudeAgentSDKInstrumentor().instrument(tracer_provider=provider)

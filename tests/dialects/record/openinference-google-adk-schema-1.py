@@ -8,57 +8,17 @@
 # [tool.dialect]
 # name = "openinference"
 # scenarios = ["tools", "pending", "denied", "approved"]
+# [tool.dialect.environment]
+# ADK_TELEMETRY_SCHEMA_VERSION_OPT_IN = "1"
 # ///
-"""Google's ADK under OpenInference, with ADK's older telemetry (schema 1) switched on, which this instrumentation was made for."""
+"""Google's ADK under OpenInference, on top of ADK's older telemetry (schema 1), which that was made for."""
 
 import asyncio
-import os
 
 import scripted
-
-os.environ["ADK_TELEMETRY_SCHEMA_VERSION_OPT_IN"] = "1"
-
-from google.adk.agents import LlmAgent
-from google.adk.models import Gemini
-from google.adk.runners import Runner
-from google.adk.sessions import InMemorySessionService
-from google.adk.tools import FunctionTool
-from google.genai import types
+import scripted_adk
 from openinference.instrumentation.google_adk import GoogleADKInstrumentor
-
-CONFIRMATION = "adk_request_confirmation"
-
-
-async def converse() -> None:
-    """The scripted conversation; where the refund waits for a confirmation, the resumed run too."""
-    asks = scripted.SCENARIO in ("pending", "denied", "approved")
-    agent = LlmAgent(
-        name="support",
-        model=Gemini(model=scripted.MODEL, base_url=scripted.PROVIDER),
-        instruction=scripted.SYSTEM,
-        tools=[FunctionTool(scripted.lookup_order), FunctionTool(scripted.send_refund, require_confirmation=asks)],
-        on_tool_error_callback=lambda tool, args, tool_context, error: {"error": str(error)},
-    )
-    sessions = InMemorySessionService()
-    await sessions.create_session(app_name="support", user_id="user-1", session_id=scripted.CONVERSATION)
-    runner = Runner(app_name="support", agent=agent, session_service=sessions)
-
-    async def run(part: types.Part) -> list[types.FunctionCall]:
-        calls = []
-        message = types.Content(role="user", parts=[part])
-        async for event in runner.run_async(user_id="user-1", session_id=scripted.CONVERSATION, new_message=message):
-            calls += event.get_function_calls()
-        return calls
-
-    calls = await run(types.Part(text=scripted.USER))
-    if scripted.SCENARIO in ("denied", "approved"):
-        [question] = [call for call in calls if call.name == CONFIRMATION]
-        answer = {"confirmed": scripted.SCENARIO == "approved"}
-        await run(
-            types.Part(function_response=types.FunctionResponse(id=question.id, name=CONFIRMATION, response=answer))
-        )
-
 
 with scripted.tracing(root=False) as provider:
     GoogleADKInstrumentor().instrument(tracer_provider=provider)
-    asyncio.run(converse())
+    asyncio.run(scripted_adk.converse())

@@ -35,7 +35,9 @@ class ShelfRetriever:
 
 def model() -> OpenAIChatGenerator:
     """The scripted model."""
-    return OpenAIChatGenerator(model=scripted.MODEL, api_base_url=f"{scripted.PROVIDER}/v1", api_key=Secret.from_token("unused"))
+    return OpenAIChatGenerator(
+        model=scripted.MODEL, api_base_url=f"{scripted.PROVIDER}/v1", api_key=Secret.from_token("unused")
+    )
 
 
 with scripted.tracing() as provider:

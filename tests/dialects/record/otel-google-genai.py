@@ -6,19 +6,17 @@
 #   "opentelemetry-exporter-otlp-proto-http==1.45.2",
 # ]
 # [tool.dialect]
-# name = "otel"
+# name = "otel_genai"
 # scenarios = ["tools", "content_off"]
+# [tool.dialect.environment]
+# OTEL_SEMCONV_STABILITY_OPT_IN = "gen_ai_latest_experimental"
+# OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT = "SPAN_ONLY"
+# [tool.dialect.environment.content_off]
+# OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT = "NO_CONTENT"
 # ///
 """Google's GenAI client under OpenTelemetry's own instrumentation; the client calls the functions itself."""
 
-import os
-
 import scripted
-
-if scripted.SCENARIO != "content_off":
-    os.environ["OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"] = "SPAN_ONLY"
-os.environ["OTEL_SEMCONV_STABILITY_OPT_IN"] = "gen_ai_latest_experimental"
-
 from google import genai
 from google.genai import types
 from opentelemetry.instrumentation.google_genai import GoogleGenAiSdkInstrumentor

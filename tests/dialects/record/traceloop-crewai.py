@@ -9,30 +9,19 @@
 # [tool.dialect]
 # name = "traceloop"
 # scenarios = ["tools"]
-# environment = {CREWAI_DISABLE_TELEMETRY = "true", CREWAI_TRACING_ENABLED = "false", CREWAI_DISABLE_VERSION_CHECK = "true"}
+# [tool.dialect.environment]
+# CREWAI_DISABLE_TELEMETRY = "true"
+# CREWAI_TRACING_ENABLED = "false"
+# CREWAI_DISABLE_VERSION_CHECK = "true"
 # ///
 """CrewAI under Traceloop's instrumentation, the model's client under that of OpenAI."""
 
 import scripted
-from crewai import LLM, Agent, Crew, Task
-from crewai.tools import tool
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+import scripted_crewai
 from opentelemetry.instrumentation.crewai import CrewAIInstrumentor
 from opentelemetry.instrumentation.openai import OpenAIInstrumentor
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-provider = TracerProvider()
-provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-CrewAIInstrumentor().instrument(tracer_provider=provider)
-OpenAIInstrumentor().instrument(tracer_provider=provider)
-agent = Agent(
-    role="support",
-    goal="Help the customer",
-    backstory=scripted.SYSTEM,
-    llm=LLM(model=f"openai/{scripted.MODEL}", base_url=f"{scripted.PROVIDER}/v1", api_key="unused"),
-    tools=[tool(scripted.lookup_order), tool(scripted.send_refund)],
-)
-crew = Crew(agents=[agent], tasks=[Task(description=scripted.USER, expected_output="An answer", agent=agent)])
-crew.kickoff()
-provider.shutdown()
+with scripted.tracing(root=False) as provider:
+    CrewAIInstrumentor().instrument(tracer_provider=provider)
+    OpenAIInstrumentor().instrument(tracer_provider=provider)
+    scripted_crewai.ask(scripted.USER)
