@@ -54,9 +54,8 @@ _PERMANENT = frozenset({26, 27, 32, 33, 38, 41, 53, 69, 72, 117, 131, 407, 434, 
 _MEMORY = frozenset({173, 241, 396})
 
 
-# For tables that are spread over a cluster; elsewhere they change nothing. An insert is done when every shard has it, and what
-# is asked of two tables at once is asked on each shard, where a trace is whole.
-_ON_CLUSTERS = {"distributed_foreground_insert": 1, "distributed_product_mode": "local"}
+# Where tables are spread over a cluster, an insert is done when every shard has it; elsewhere this changes nothing.
+_FOREGROUND = {"distributed_foreground_insert": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,6 @@ class Store:
                     secure=d.secure,
                     database=database,
                     autogenerate_session_id=False,
-                    settings=_ON_CLUSTERS,
                 )
             )
         )
@@ -212,7 +210,7 @@ class Store:
             return
         columns = list(rows[0])
         data = [[row[column] for column in columns] for row in rows]
-        _guard(lambda: self._client().insert(table, data, column_names=columns))
+        _guard(lambda: self._client().insert(table, data, column_names=columns, settings=_FOREGROUND))
 
     # --- schema ---
 
@@ -232,6 +230,7 @@ class Store:
         settings = {
             **self._wire_schema(message),
             "input_format_protobuf_oneof_presence": 1,
+            **_FOREGROUND,
             "insert_deduplication_token": segment_id,
             "deduplicate_blocks_in_dependent_materialized_views": 1,
             # Planning costs as much as storing some thousands of spans, and there is nothing to optimise in these views.

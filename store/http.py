@@ -112,7 +112,7 @@ _READ_SETTINGS = re.compile(
     r"|output_format_(json|native|arrow|parquet|orc|csv|tsv|pretty|decimal|binary|avro|msgpack|markdown|values|sql|xml)\w*"
     r"|format_(csv|tsv)_\w+|date_time_(input|output)_format|session_timezone|use_client_time_zone|join_use_nulls|extremes|final"
     r"|prefer_column_name_to_alias|cast_keep_nullable|group_by_use_nulls|transform_null_in|totals_mode|log_comment|low_cardinality_\w+"
-    r"|union_default_mode|join_algorithm|wait_for_async_insert|async_insert|readonly|distributed_\w+"
+    r"|union_default_mode|join_algorithm|wait_for_async_insert|async_insert|readonly"
 )
 _READ_SECONDS = 300
 _READ_DEFAULTS = {"max_memory_usage": str(512 << 20), "max_execution_time": str(_READ_SECONDS)}
