@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -10,19 +11,19 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
 import graders
 from collector.settings import CollectorSettings
-from gate.api import create_app
 from gate.policy import load_policy
-from gate.service import GateService
 from graders import grader_types
 from store.client import Dsn
+from tracegrade.admin import AdminApp
 from tracegrade.config import Config, load_config
 
 CASES = ("minimal", "external-store", "tuned")
 MOUNT = "/etc/tracegrade/"
-OWNED = frozenset({"data_dir", "insecure", "gate", "clickhouse", "store", "policies"})
+OWNED = frozenset({"data_dir", "insecure", "gate", "clickhouse", "admin", "store", "policies"})
 """Keys of the configuration that the chart sets; its checks say what to do instead."""
 PROSE = frozenset({"title", "description", "default", "format"})
 
@@ -102,6 +103,7 @@ def test_every_port_is_the_one_tracegrade_listens_on(chart: Path, case: str, tmp
         "gate": (config.gate.host, config.gate.port),
         "gate-grpc": (config.gate.host, config.gate.grpc_port),
         "clickhouse": (config.clickhouse.host, config.clickhouse.port),
+        "admin": (config.admin.host, config.admin.port),
     }
     if case == "external-store":
         assert listens.pop("clickhouse")[0] == "127.0.0.1"
@@ -139,19 +141,21 @@ def test_the_pod_is_closed_and_can_still_write_where_it_must(chart: Path, case: 
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_probes_ask_what_the_gate_answers(chart: Path, case: str) -> None:
-    class Silent:
-        def query(self, *_: object) -> Any:
-            raise AssertionError("listing routes asks the store nothing")
-
-        insert = save_suite = query
-
-    paths = create_app(GateService(Silent(), ())).openapi()["paths"]
+def test_probes_ask_the_admin_listener(chart: Path, case: str) -> None:
     (container,) = rendered(chart, case)["StatefulSet"]["spec"]["template"]["spec"]["containers"]
     probes = {name: container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")}
-    assert {probe["path"] for probe in probes.values()} <= set(paths)
-    assert probes["readiness"] == {"path": "/readyz", "port": "gate"}
-    assert probes["liveness"] == {"path": "/healthz", "port": "gate"}
+    health, readiness = {"path": "/healthz", "port": "admin"}, {"path": "/readyz", "port": "admin"}
+    assert probes == {"startup": health, "liveness": health, "readiness": readiness}
+    asked = AdminApp(CollectorRegistry(), lambda: ["a reason"])
+    for probe, code in ((health, 200), (readiness, 503)):
+        sent: list[Any] = []
+
+        async def send(message: Any, sent: list[Any] = sent) -> None:
+            sent.append(message)
+
+        scope = {"method": "GET", "path": probe["path"], "headers": []}
+        asyncio.run(asked(scope, None, send))  # type: ignore[arg-type]
+        assert sent[0]["status"] == code
 
 
 def test_the_store_comes_from_a_secret_and_nowhere_else(chart: Path) -> None:

@@ -33,6 +33,7 @@ values.schema.json's; the contents of `config` and of the policies are checked b
       "insecure" "the chart sets it, and networkPolicy is the guard"
       "gate" "addresses and ports belong to the chart"
       "clickhouse" "addresses and ports belong to the chart"
+      "admin" "addresses and ports belong to the chart"
       "store" "a DSN holds a password: put it into a Secret and name it in store.existingSecret"
       "policies" "policies are text: put them under policies" -}}
 {{- if hasKey $.Values.config $key -}}

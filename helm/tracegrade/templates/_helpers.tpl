@@ -24,6 +24,7 @@ otlp-grpc: 4317
 otlp-http: 4318
 gate: 8080
 gate-grpc: 8081
+admin: 8082
 {{- if not .Values.store.existingSecret }}
 clickhouse: 8123
 {{- end }}
@@ -36,7 +37,8 @@ clickhouse: 8123
       "data_dir" "/var/lib/tracegrade"
       "insecure" true
       "collector" $collector
-      "gate" (dict "host" "0.0.0.0" "port" 8080 "grpc_port" 8081) -}}
+      "gate" (dict "host" "0.0.0.0" "port" 8080 "grpc_port" 8081)
+      "admin" (dict "host" "0.0.0.0" "port" 8082) -}}
 {{- if not .Values.store.existingSecret -}}
 {{- $_ := set $own "clickhouse" (dict "host" "0.0.0.0" "port" 8123) -}}
 {{- end -}}
