@@ -405,7 +405,9 @@ def _guard(call: Callable[[], _T]) -> _T:
         raise Permanent(str(error)) from error
     except ClickHouseError as error:
         code = getattr(error, "code", None)
-        kind = Permanent if code in _PERMANENT else OutOfMemory if code in _MEMORY else Retryable
+        # What a shard of a cluster lacked memory for, another may have stored: only the same insert again is safe.
+        memory = code in _MEMORY and "DB::Exception: Received from " not in str(error)
+        kind = Permanent if code in _PERMANENT else OutOfMemory if memory else Retryable
         raise kind(str(error)) from error
     except OSError as error:
         raise Retryable(str(error)) from error

@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from clickhouse_connect.driver.exceptions import DatabaseError
 from google.protobuf.internal.encoder import _VarintBytes  # type: ignore[attr-defined]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from store import client as client_module
 from store.client import Dsn, Store, connect
-from store.errors import Permanent, Retryable
+from store.errors import OutOfMemory, Permanent, Retryable
 from store.types import Case, Evidence, Expectations, ExpectedCall, Grade, Outcome, ToolCall
 
 NOW = 1_790_000_000_000_000_000
@@ -158,3 +160,23 @@ def test_a_closed_store_says_so(engine_path: Path) -> None:
     store.close()
     with pytest.raises(Permanent, match="closed"):
         store.query("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Code: 241. DB::Exception: Query memory limit exceeded: would use 1.00 GiB.", OutOfMemory),
+        ("Code: 241. DB::Exception: Received from shard-2:9000. DB::Exception: Query memory limit exceeded.", Retryable),
+        ("Code: 210. DB::Exception: Connection refused.", Retryable),
+        ("Code: 26. DB::Exception: Cannot parse.", Permanent),
+    ],
+)
+def test_a_failure_says_what_may_be_tried(said: str, kind: type[Exception]) -> None:
+    def fail() -> None:
+        error = DatabaseError(said)
+        error.code = int(said.split(".")[0].removeprefix("Code: "))
+        raise error
+
+    with pytest.raises(Exception, match="DB::Exception") as raised:
+        client_module._guard(fail)
+    assert type(raised.value) is kind
