@@ -166,7 +166,10 @@ def test_a_closed_store_says_so(engine_path: Path) -> None:
     ("said", "kind"),
     [
         ("Code: 241. DB::Exception: Query memory limit exceeded: would use 1.00 GiB.", OutOfMemory),
-        ("Code: 241. DB::Exception: Received from shard-2:9000. DB::Exception: Query memory limit exceeded.", Retryable),
+        (
+            "Code: 241. DB::Exception: Received from shard-2:9000. DB::Exception: Query memory limit exceeded.",
+            Retryable,
+        ),
         ("Code: 210. DB::Exception: Connection refused.", Retryable),
         ("Code: 26. DB::Exception: Cannot parse.", Permanent),
     ],
