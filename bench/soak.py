@@ -42,8 +42,9 @@ HERE = Path(__file__).parent
 KINDS = ("python-grpc", "python-http-gzip", "raw-json", "logs-grpc", "poison")
 POISON = "refused-by-the-soak"
 ITEMS = {"python-grpc": 50, "python-http-gzip": 50, "raw-json": 50, "logs-grpc": 50, "poison": 3}
-PAUSE = {"python-grpc": 0.05, "python-http-gzip": 0.05, "raw-json": 0.05, "logs-grpc": 0.05, "poison": 0.7}
-SETTLE_SECONDS = 120
+# Each poisoned segment costs a dozen inserts, so the poison is rare: it is to be found, not to be the load.
+PAUSE = {"python-grpc": 0.05, "python-http-gzip": 0.05, "raw-json": 0.05, "logs-grpc": 0.05, "poison": 5.0}
+SETTLE_SECONDS = 300
 
 
 # --- clients ------------------------------------------------------------------------------------------------------
