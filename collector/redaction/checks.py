@@ -39,6 +39,8 @@ _IBAN_LENGTHS: Final[Mapping[str, int]] = {
     "QA": 29, "RO": 24, "RS": 22, "SA": 24, "SC": 31, "SE": 24, "SI": 19, "SK": 24, "SM": 27, "ST": 25, "SV": 28, "TN": 24,
     "TR": 26, "UA": 29, "VA": 22, "VG": 24, "XK": 20,
 }  # fmt: skip
+_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+"""Digits times two, and the digits of that added up."""
 _SYMBOLS: Final = frozenset("+/=_!@#$%^&*~")
 _FILES: Final = frozenset(("png", "jpg", "jpeg", "gif", "svg", "webp", "js", "ts", "css", "html", "json", "yaml", "md"))
 
@@ -55,10 +57,9 @@ def entropy(text: str) -> float:
 
 def luhn(text: str) -> int:
     """A card number's last digit agrees with the others."""
-    number = digits(text)
-    doubled = (sum(divmod(2 * int(digit), 10)) for digit in number[-2::-2])
-    valid = (sum(doubled) + sum(map(int, number[::-2]))) % 10 == 0 and len(set(number)) > 1
-    return len(text) if valid else 0
+    number = list(map(int, digits(text)))
+    total = sum(number[::-2]) + sum(_DOUBLED[digit] for digit in number[-2::-2])
+    return len(text) if total % 10 == 0 and len(set(number)) > 1 else 0
 
 
 def iban(text: str) -> int:
@@ -87,7 +88,8 @@ def ssn(text: str) -> int:
 def email(text: str) -> int:
     """Not a picture for high resolutions, and not a repository's address."""
     local, _, domain = text.replace("%40", "@").partition("@")
-    return 0 if domain.rpartition(".")[2].lower() in _FILES or local == "git" else len(text)
+    fits = len(local) <= 64 and len(domain) <= 253 and domain[0] != "-"
+    return len(text) if fits and local != "git" and domain.rpartition(".")[2].lower() not in _FILES else 0
 
 
 def ip(text: str) -> int:

@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from store import Retryable
 
 EMAIL, CARD, PASSWORD = "jane.doe@example.com", "4111 1111 1111 1111", "hunter2-not-said"
-RAW = (EMAIL.encode(), b"jane.doe", CARD.encode(), b"4111", PASSWORD.encode())
+RAW = (EMAIL.encode(), b"jane.doe", CARD.encode(), b"1111 1111", PASSWORD.encode())
 MESSAGE = json.dumps({"note": f"first\n{EMAIL}", "card": CARD, "password": PASSWORD})
 SETTINGS = {"redaction": {"groups": ["secrets", "contact", "financial"]}}
 
