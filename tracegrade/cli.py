@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 from pydantic import ValidationError
@@ -175,6 +175,19 @@ def clickhouse(path: Path, host: str, port: int, token: str, read_only: bool) ->
 def show_config(config_path: Path | None) -> None:
     """Print the configuration in force, every key explained."""
     click.echo("\n".join(explain(configured(config_path))))
+
+
+@cli.command()
+@click.argument("file", type=click.File("r", encoding="utf-8"), default="-")
+@config_option
+def redact(file: TextIO, config_path: Path | None) -> None:
+    """Print FILE, or what is piped in, as the collector would store it: the same values become the same placeholders."""
+    from collector.redaction import make_redactor
+
+    settings = configured(config_path).collector_settings
+    redactor = guarded(lambda: make_redactor(settings.redaction, settings.buffer_dir.parent / "redaction.key"))
+    text = guarded(file.read)
+    click.echo(redactor.text(text) if redactor else text, nl=False)
 
 
 @cli.group()
@@ -544,7 +557,8 @@ def quarantine_show(name: str, payload: bool, as_json: bool, config_path: Path |
         click.echo(json.dumps(facts if text is None else {**facts, "payload": text}, ensure_ascii=False))
         return
     for key, value in facts.items():
-        out.print(Text(f"{key:15} {_printable('unknown' if value is None else value)}"))
+        if value is not None:
+            out.print(Text(f"{key:15} {_printable(value)}"))
     if text is not None:
         out.print(Text("\n" + _printable(text)))
 

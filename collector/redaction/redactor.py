@@ -118,6 +118,10 @@ class Redactor:
                 counts.replaced.update(work.replaced)
         return result
 
+    def text(self, text: str) -> str:
+        """One text as it would be stored; raises what the detectors raise."""
+        return self._texts.redact(text, (), Work())
+
     def counts(self) -> RedactionCounts:
         """A copy of the counts."""
         with self._lock:

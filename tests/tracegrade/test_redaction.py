@@ -156,3 +156,20 @@ def test_nothing_raw_reaches_the_disk(start: Callable[..., Any]) -> None:
             content = path.read_bytes()
             assert [raw for raw in RAW if raw.encode() in content] == [], path
     assert (server.data_dir / "redaction.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_suite_is_redacted_as_traces_are(tmp_path: Path, tracegrade: Callable[..., Any]) -> None:
+    """What a suite expects must be written as what arrives: the command uses the server's key."""
+    config = tmp_path / "tracegrade.yaml"
+    config.write_text(f"data_dir: {tmp_path}\ncollector: {{redaction: {{groups: [contact]}}}}\n")
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(f"cases:\n- {{id: c, expect: {{tools: [{{tool: mail, arguments: {{to: {EMAIL}}}}}]}}}}\n")
+    first, second = (tracegrade("redact", suite, "--config", config, check=True).stdout for _ in range(2))
+    assert first == second
+    key = (tmp_path / "redaction.key").read_bytes().strip()
+    placeholder = Texts(Ruleset([Group.CONTACT]), keyed(key)).redact(EMAIL, ("to",), Work())
+    assert first == suite.read_text().replace(EMAIL, placeholder)
+    suite.write_bytes(b"\xff\xfe\x00")
+    refused = tracegrade("redact", suite, "--config", config)
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
