@@ -191,14 +191,17 @@ class Loader:
         data = segment.path.read_bytes()
         verdicts = _read_journal(segment.split)
         slice_ends = time.monotonic() + _SLICE_SECONDS
+        asked = False
         aside: dict[int, str] = {}
         pending = [(0, len(entries))]
         while pending:
             first, end = pending.pop()
             alone = end - first == 1
             if (first, end) not in verdicts:
-                if self._stop.is_set() or (time.monotonic() > slice_ends and len(self._log.sealed()) > 1):
+                others = asked and time.monotonic() > slice_ends and len(self._log.sealed()) > 1
+                if others or self._stop.is_set():
                     raise _GiveWay
+                asked = True
                 sound: list[Entry] = []
                 damaged: list[int] = []
                 for number, entry in enumerate(entries[first:end], first):
