@@ -21,9 +21,14 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
-from collector.outcomes import Outcome
+from collector.outcomes import ANSWERS, Outcome
+from collector.service import Collector
+from collector.settings import CollectorSettings
+from gate.service import GateService
+from graders.worker import Worker
 from store import StoreError
 from tracegrade.logs import JsonFormatter, TextFormatter
+from tracegrade.metrics import OwnMetrics
 from tracegrade.tracing import is_here, start_tracing
 
 SECRET = "payload-that-must-not-be-logged"
@@ -283,3 +288,21 @@ def test_text_lines_cannot_drive_a_terminal_or_forge_a_line(text: str) -> None:
     assert all(line.startswith("  ") for line in others)
     assert not any((ord(c) < 32 and c not in "\n\t") or 127 <= ord(c) < 160 for c in said)
     assert "WARNING collector.loader: failed: " in first
+
+
+# --- the documentation --------------------------------------------------------------------------------------------
+
+
+def test_the_documentation_names_every_metric_and_every_outcome(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "observe.md").read_text()
+    own = OwnMetrics(Collector(CollectorSettings(buffer_dir=tmp_path), None))  # type: ignore[arg-type]
+    own.worker = Worker(None, ())  # type: ignore[arg-type]
+    own.gate = GateService(None, ())  # type: ignore[arg-type]
+    told = {f"{m.name}{'_total' if m.type == 'counter' else ''}": f"| {m.documentation} |" for m in own.collect()}
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `tracegrade_")}
+    redacting = {"tracegrade_collector_redacted_values_total", "tracegrade_collector_redaction_dropped_requests_total"}
+    assert set(rows) == set(told) | redacting
+    assert [name for name, text in told.items() if not rows[name].endswith(text)] == []
+    for outcome, answer in ANSWERS.items():
+        [row] = [line for line in page.splitlines() if f"`{outcome}`" in line and line.count("|") == 5]
+        assert f"| {answer.http} | {answer.grpc.name} |" in row
