@@ -124,6 +124,8 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
         grading = _grade(own.worker, stack)
         if not late:
             await _receive(config, collector, stack)
+        # However early it began: it stops first, while what it needs still stands and what waits for it can be told.
+        stack.push_async_callback(collector.stop, config.collector.drain_seconds)
         stack.callback(gate.hurry)
         addresses = Addresses(
             otlp_grpc=f"{config.collector.grpc_host}:{collector.grpc_port}",
