@@ -176,8 +176,9 @@ def test_over_grpc_they_do_not_come_back(
     assert store.query("SELECT count() AS spans FROM otel_traces") == [{"spans": 0}]
 
 
-def test_an_agent_on_the_vercel_ai_sdk(scripts: Path, receiver: Receiver, store: Store) -> None:
-    node(scripts / "agent.mjs", receiver.http)
+@pytest.mark.parametrize("sender", ["opentelemetry", "vercel"])
+def test_an_agent_on_the_vercel_ai_sdk(scripts: Path, receiver: Receiver, store: Store, sender: str) -> None:
+    node(scripts / "agent.mjs", receiver.http, sender)
     receiver.stop()
     [trace_id] = {row["TraceId"] for row in store.query("SELECT TraceId FROM otel_traces")}
     trace = assemble(store.spans([trace_id])[trace_id])

@@ -1,16 +1,24 @@
-// An agent on the Vercel AI SDK with a scripted model: looks an order up, fails to refund it, says so. `node agent.mjs <OTLP/HTTP address>`.
+// An agent on the Vercel AI SDK with a scripted model: looks an order up, fails to refund it, says so.
+// `node agent.mjs <OTLP/HTTP address> <opentelemetry|vercel>`: who sends, OpenTelemetry's SDK or Vercel's wrapper of it.
 import { OpenTelemetry } from '@ai-sdk/otel';
+import { trace } from '@opentelemetry/api';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BatchSpanProcessor, NodeTracerProvider } from '@opentelemetry/sdk-trace-node';
+import { OTLPHttpProtoTraceExporter, registerOTel } from '@vercel/otel';
 import { generateText, isStepCount, jsonSchema, registerTelemetry, tool } from 'ai';
 import { MockLanguageModelV4, mockValues } from 'ai/test';
 
-const provider = new NodeTracerProvider({
-  resource: resourceFromAttributes({ 'service.name': 'js-agent' }),
-  spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter({ url: `${process.argv[2]}/v1/traces` }))],
-});
-provider.register();
+const [url, sender] = [`${process.argv[2]}/v1/traces`, process.argv[3]];
+const senders = {
+  opentelemetry: () =>
+    new NodeTracerProvider({
+      resource: resourceFromAttributes({ 'service.name': 'js-agent' }),
+      spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter({ url }))],
+    }).register(),
+  vercel: () => registerOTel({ serviceName: 'js-agent', traceExporter: new OTLPHttpProtoTraceExporter({ url }) }),
+};
+senders[sender]();
 registerTelemetry(new OpenTelemetry());
 
 const call = (toolCallId, toolName, input) => ({ type: 'tool-call', toolCallId, toolName, input: JSON.stringify(input) });
@@ -45,4 +53,4 @@ await generateText({
     }),
   },
 });
-await provider.shutdown();
+await trace.getTracerProvider().getDelegate().shutdown();
