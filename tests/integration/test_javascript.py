@@ -176,6 +176,16 @@ def test_over_grpc_they_do_not_come_back(
     assert store.query("SELECT count() AS spans FROM otel_traces") == [{"spans": 0}]
 
 
+def test_with_vercels_own_exporter_they_do_not_come_back(
+    scripts: Path, receiver: Receiver, store: Store, refusals: list[float]
+) -> None:
+    """Told in docs/instrument.md as well."""
+    node(scripts / "agent.mjs", receiver.http, "vercel")
+    assert len(refusals) == 1
+    receiver.stop()
+    assert store.query("SELECT count() AS spans FROM otel_traces") == [{"spans": 0}]
+
+
 @pytest.mark.parametrize("sender", ["opentelemetry", "vercel"])
 def test_an_agent_on_the_vercel_ai_sdk(scripts: Path, receiver: Receiver, store: Store, sender: str) -> None:
     node(scripts / "agent.mjs", receiver.http, sender)
