@@ -6,7 +6,7 @@
 # ]
 # [tool.dialect]
 # name = "strands"
-# scenarios = ["tools", "content_off", "pending", "denied", "approved"]
+# scenarios = ["tools", "content_off", "pending", "denied", "approved", "edited"]
 # [tool.dialect.environment]
 # OTEL_SEMCONV_STABILITY_OPT_IN = "gen_ai_latest_experimental,gen_ai_tool_definitions"
 # [tool.dialect.environment.content_off]

@@ -6,7 +6,7 @@
 # ]
 # [tool.dialect]
 # name = "strands"
-# scenarios = ["tools", "pending", "denied", "approved"]
+# scenarios = ["tools", "pending", "denied", "approved", "edited"]
 # ///
 """Strands Agents as they trace by default: the conversation in span events."""
 
