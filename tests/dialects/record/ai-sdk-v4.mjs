@@ -8,7 +8,7 @@
 //   "@opentelemetry/sdk-trace-node@2.12.0",
 // ]
 // [tool.dialect]
-// name = "ai-sdk"
+// name = "ai_sdk"
 // scenarios = ["tools", "content_off"]
 // ///
 // generateText with the SDK's own mock model. A tool that throws ends a run in this version, so the refund returns its error.

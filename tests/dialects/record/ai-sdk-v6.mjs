@@ -8,7 +8,7 @@
 //   "@opentelemetry/sdk-trace-node@2.12.0",
 // ]
 // [tool.dialect]
-// name = "ai-sdk"
+// name = "ai_sdk"
 // scenarios = ["tools", "content_off", "pending", "denied", "approved"]
 // ///
 // generateText, with the telemetry it has built in.

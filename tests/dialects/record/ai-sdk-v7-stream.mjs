@@ -9,7 +9,7 @@
 //   "@opentelemetry/sdk-trace-node@2.12.0",
 // ]
 // [tool.dialect]
-// name = "ai-sdk-v7"
+// name = "ai_sdk"
 // scenarios = ["tools"]
 // ///
 // streamText, with the SDK's own OpenTelemetry integration.

@@ -1,7 +1,7 @@
 // /// script
 // dependencies = ["@anthropic-ai/claude-code@2.1.329"]
 // [tool.dialect]
-// name = "claude-code"
+// name = "claude_code"
 // scenarios = ["tools", "content_off", "denied", "approved"]
 // ///
 // The command line tool, headless, with the two tools behind MCP; the beta spans and the logs. Content is off by default.

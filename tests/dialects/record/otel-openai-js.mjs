@@ -12,7 +12,7 @@
 //   "@opentelemetry/sdk-trace-node@2.12.0",
 // ]
 // [tool.dialect]
-// name = "otel"
+// name = "otel_genai_legacy"
 // scenarios = ["tools", "content_off"]
 // ///
 // A tool loop over OpenAI's client for JavaScript, under OpenTelemetry's instrumentation; content, in log records, is off by default.
