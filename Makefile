@@ -52,8 +52,38 @@ $(CACHE)/js/.done: tests/js/package.json tests/js/package-lock.json
 	@mkdir -p $(@D) && cp $^ $(@D) && cd $(@D) && npm ci --silent --no-audit --no-fund
 	@touch $@
 
-integration: $(VENV)/.integration $(HELM) $(if $(JS),$(JS)/.done) ## Tests against real neighbours: Helm; needs Go, takes node too
-	@TRACEGRADE_HELM=$(HELM) $(if $(JS),TRACEGRADE_JS=$(JS)) $(BIN)/python -m pytest -m integration $(ARGS)
+# The OpenTelemetry Collector with the exporters that lead to us, by its own builder: about three minutes of one core.
+OTELCOL_VERSION := v0.161.0
+OTELCOL := $(CACHE)/bin/otelcol-$(OTELCOL_VERSION)
+
+$(OTELCOL): tests/integration/otelcol.yaml
+	@echo "building the OpenTelemetry Collector $(OTELCOL_VERSION) into $(@D); this takes a few minutes ..."
+	@mkdir -p $(CACHE)/otelcol $(@D)
+	@GOBIN=$(CACHE)/otelcol go install go.opentelemetry.io/collector/cmd/builder@$(OTELCOL_VERSION)
+	@cd $(CACHE)/otelcol && ./builder --skip-strict-versioning --config $(CURDIR)/$< >build.log 2>&1 || { tail build.log >&2; exit 1; }
+	@mv $(CACHE)/otelcol/build/otelcol $@
+
+# A Kafka broker's jars from Maven Central, where there are Java and Maven; and beside it an older engine, the last one that can
+# read from it in a process of its own.
+ifneq ($(and $(shell command -v java),$(shell command -v mvn)),)
+KAFKA := $(CACHE)/kafka
+endif
+KAFKA_ENGINE := $(CACHE)/chdb-26.1
+
+$(CACHE)/kafka/.done: tests/integration/kafka-pom.xml
+	@mvn -q -B -f $< dependency:copy-dependencies -DoutputDirectory=$(@D)
+	@touch $@
+
+$(KAFKA_ENGINE)/.done:
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check -q install 'chdb-core==26.1.0'
+	@touch $@
+
+integration: $(VENV)/.integration $(HELM) $(OTELCOL) $(if $(JS),$(JS)/.done) $(if $(KAFKA),$(KAFKA)/.done $(KAFKA_ENGINE)/.done) \
+		## Tests against real neighbours: Helm, Collector, rotel, Kafka; needs Go, takes node and Java too
+	@TRACEGRADE_HELM=$(HELM) TRACEGRADE_OTELCOL=$(OTELCOL) $(if $(JS),TRACEGRADE_JS=$(JS)) \
+	  $(if $(KAFKA),TRACEGRADE_KAFKA=$(KAFKA) TRACEGRADE_KAFKA_ENGINE=$(KAFKA_ENGINE)) \
+	  $(BIN)/python -m pytest -m integration $(ARGS)
 
 check: $(VENV)/.dev ## Formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .
