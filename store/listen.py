@@ -16,9 +16,9 @@ from typing import Any, Final, Generic, TypeVar
 
 import grpc
 import grpc.aio
-from pydantic import BaseModel, ConfigDict
 
 from store.errors import StoreError
+from store.tls import Tls
 
 BACKLOG: Final = 512
 
@@ -33,19 +33,6 @@ class PortUnavailable(StoreError):
 
 class TlsUnusable(StoreError):
     """Certificate, key or client CA cannot be used; nothing was started."""
-
-
-class Tls(BaseModel):
-    """Encryption of listeners."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    cert_file: Path
-    """The server's certificate and the chain below its root, in PEM."""
-    key_file: Path
-    """Its private key, in PEM, without a passphrase."""
-    client_ca_file: Path | None = None
-    """If given, only clients with a certificate of one of these authorities are let in (mTLS)."""
 
 
 def listen(host: str, port: int, *, keys: tuple[str, str]) -> socket.socket:

@@ -114,6 +114,8 @@ def cli() -> None:
 @config_option
 def serve(config_path: Path | None) -> None:
     """Run everything in one process: OTLP receiver, store, graders, gate."""
+    # Read when gRPC is imported. It would write a line to stderr for every stranger who sends it noise.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     from tracegrade.serve import serve as run
 
     config = configured(config_path)

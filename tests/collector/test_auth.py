@@ -31,10 +31,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
 
 from collector.auth import Doorkeeper, TokenUnusable
-from collector.outcomes import Outcome, Refusal
+from collector.outcomes import Refusal
 from collector.settings import Token
 from collector.stamp import stamped
-from store.listen import Tls, TlsUnusable, server_context
+from store.listen import TlsUnusable, server_context
+from store.tls import Tls
 
 DOCS = Path(__file__).parents[2] / "docs" / "securing.md"
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"

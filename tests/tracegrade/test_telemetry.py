@@ -177,10 +177,19 @@ def test_health_readiness_and_what_is_not_there(server: Any) -> None:
 
 
 def test_logs_are_json_and_hold_no_payload(server: Any) -> None:
+    noise = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 200
+    for address in (server.addresses.otlp_grpc, server.addresses.otlp_http):
+        host, _, port = address.rpartition(":")
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(noise)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(4096)
     log = (server.data_dir / "log").read_text()
     assert SECRET not in log
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+    assert "hpack" not in log
+    assert ".cc:" not in log
 
 
 def test_a_store_that_is_away_is_no_reason_not_to_receive(start: Callable[..., Any], tmp_path: Path) -> None:
