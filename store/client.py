@@ -15,6 +15,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -28,6 +29,7 @@ from clickhouse_connect.driver.query import QueryResult
 
 from store import migrate, schema
 from store.cases import case_document, read_case
+from store.dialects import quote
 from store.errors import OutOfMemory, Permanent, Retryable
 from store.types import Case, Grade, LogEvent, Span, SpanEvent, SpanKind, ToolCall
 
@@ -56,6 +58,9 @@ _MEMORY = frozenset({173, 241, 396})
 
 # Where tables are spread over a cluster, an insert is done when every shard has it; elsewhere this changes nothing.
 _FOREGROUND = {"distributed_foreground_insert": 1}
+
+_PIECE = 2**18
+"""Bytes of a segment that are sent at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +247,15 @@ class Store:
             "max_threads": 1,
         }
         with path.open("rb") as file:
-            _guard(lambda: self._client().raw_insert(table, insert_block=file, fmt="Protobuf", settings=settings))
+            if self.dsn.embedded:
+                # The engine reads the file itself; given the bytes, the driver would write them to another file first. By its
+                # descriptor, because in a path `*`, `?` and braces stand for several files.
+                given = ", ".join(f"{name} = {quote(str(value))}" for name, value in settings.items())
+                source = f"INFILE '/dev/fd/{file.fileno()}' COMPRESSION 'none'"
+                self.command(f"INSERT INTO {table} FROM {source} SETTINGS {given} FORMAT Protobuf")
+            else:
+                pieces = (piece for piece in iter(partial(file.read, _PIECE), b""))
+                _guard(lambda: self._client().raw_insert(table, insert_block=pieces, fmt="Protobuf", settings=settings))
 
     def _wire_schema(self, message: str) -> dict[str, str]:
         # A server gets the schema with the insert. The embedded engine would write such a schema to a cache below the working
