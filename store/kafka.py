@@ -19,6 +19,7 @@ from store.schema import OTLP_PROTO, Layout, migrations
 class Topic:
     """A topic that holds one signal."""
 
+    signal: str
     name: str
     front: str
     message: str
@@ -31,8 +32,8 @@ class Topic:
 def topics(traces: str = "", logs: str = "") -> list[Topic]:
     """The topics that were named."""
     found = [
-        Topic(traces, "otlp_requests", "ExportTraceServiceRequest"),
-        Topic(logs, "otlp_log_requests", "ExportLogsServiceRequest"),
+        Topic("traces", traces, "otlp_requests", "ExportTraceServiceRequest"),
+        Topic("logs", logs, "otlp_log_requests", "ExportLogsServiceRequest"),
     ]
     return [topic for topic in found if topic.name]
 
@@ -52,7 +53,8 @@ def statements(brokers: str, group: str, topics: list[Topic], layout: Layout) ->
         settings = {
             "kafka_broker_list": brokers,
             "kafka_topic_list": topic.name,
-            "kafka_group_name": group,
+            # A group of its own: in one group, a table that is slow would hold up the other.
+            "kafka_group_name": f"{group}-{topic.signal}",
             "kafka_format": "ProtobufSingle",
             "kafka_handle_error_mode": "stream",
             # The schema travels with the statement: nothing has to be put on the server.

@@ -240,7 +240,7 @@ def schema_apply(engine: str, cluster: str, config_path: Path | None) -> None:
 @click.option("--brokers", metavar="HOST:PORT,…", help="With --kafka: the brokers.")
 @click.option("--topic", default="", help="With --kafka: the topic of the traces.")
 @click.option("--logs-topic", default="", help="With --kafka: the topic of the log records.")
-@click.option("--group", default="tracegrade", show_default=True, help="With --kafka: the consumer group.")
+@click.option("--group", default="tracegrade", show_default=True, help="With --kafka: how the consumer groups' names begin.")
 @config_option
 def schema_print(
     engine: str,
