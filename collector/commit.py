@@ -26,6 +26,7 @@ _PENDING_BYTES: Final = 64 * 2**20
 _WRITE_BYTES: Final = 8 * 2**20
 """Records of one write; bounds how far a segment outgrows its limit."""
 _DISK_RETRY_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.5
 SWITCH_SECONDS: Final = 0.0005
 """For `sys.setswitchinterval` of a process that collects: how long a thread may keep the interpreter. At Python's 5 ms the one
 that fsyncs waits as long for the event loop, or for graders, several times for each acknowledgement."""
@@ -117,7 +118,8 @@ class GroupCommit:
                 patience = None if deadline is None else deadline - time.monotonic()
                 if patience is not None and patience <= 0:
                     return []
-                self._wake.wait(patience)
+                # The deadline comes nearer as the store catches up.
+                self._wake.wait(None if patience is None else min(patience, _LOOK_SECONDS))
             if not self._waiting:
                 return []
         if self._interval and not self._stopping:

@@ -29,7 +29,8 @@ Writing. Records go to the segment with one `writev`, their entries to the index
 index is not: it is a second opinion, synced when the segment is sealed. On any error both files are truncated back to
 what was last committed and every record of the call is reported as not written.
 
-Sealing. By size, age or number of records: the index is synced, the segment renamed, the directory synced.
+Sealing. By size, number of records, or age, which counts for less the more sealed segments wait for the store: the index
+is synced, the segment renamed, the directory synced.
 
 Recovery. Everything found is read once and checked against its index:
 
@@ -70,6 +71,8 @@ _ENTRY_CRC: Final = Struct("<I")
 _ENTRY_BYTES: Final = _ENTRY.size + _ENTRY_CRC.size
 _RECOUNT_SECONDS: Final = 1.0
 """How often a full buffer looks whether someone cleared the quarantine."""
+_MOST_AGES: Final = 60
+"""How many times its age an open segment may reach while others wait for the store."""
 _RECORDS_PER_WRITEV: Final = 256
 """Two buffers each; the kernel takes 1024 buffers a call."""
 
@@ -314,7 +317,7 @@ class SegmentLog:
             if (
                 segment.size >= self._segment_bytes
                 or segment.records >= self._segment_records
-                or now - segment.created >= self._segment_age
+                or now - segment.created >= self._age()
             ):
                 self._seal(signal, segment)
 
@@ -325,7 +328,7 @@ class SegmentLog:
 
     def next_deadline(self) -> float | None:
         """When the oldest open segment is due, by the monotonic clock."""
-        return min((segment.created + self._segment_age for segment in self._open.values()), default=None)
+        return min((segment.created + self._age() for segment in self._open.values()), default=None)
 
     def close(self) -> None:
         """Release the directory. Open segments stay as they are; the next start recovers them."""
@@ -400,6 +403,11 @@ class SegmentLog:
             self._used += grown
 
     # --- inside ---
+
+    def _age(self) -> float:
+        """The age at which a segment is due: the more of them wait for the store, the later, for few large inserts cost it
+        far less than many small ones."""
+        return self._segment_age * min(1 + len(self._sealed), _MOST_AGES)
 
     def _recount_quarantine(self) -> None:
         """People clear the quarantine while we run."""

@@ -187,9 +187,9 @@ class Collector:
         return (self._redactor.digest, self._redactor.counts()) if self._redactor else None
 
     def wait_until_loaded(self, seconds: float) -> bool:
-        """Block until everything received by now is in the store, or set aside; False if `seconds` did not suffice or it stopped.
+        """Block until everything received by now is in the store, or set aside.
 
-        What arrives meanwhile is not waited for. Call it from another thread than the event loop's.
+        False if `seconds` did not suffice or the collector stopped. What arrives meanwhile is not waited for. Call it from another thread than the event loop's.
         """
         deadline = time.monotonic() + seconds
         wanted = {signal: c.received + c.recovered for signal, c in self.stats().signals.items()}

@@ -70,7 +70,7 @@ class CollectorSettings(BaseModel):
     segment_records: Annotated[int, Field(gt=0)] = 10_000
     """Number of requests at which a segment is handed to the store."""
     segment_age_seconds: Annotated[float, Field(gt=0)] = 1.0
-    """Age at which a segment is handed to the store: the longest telemetry waits when little arrives."""
+    """Age at which a segment is handed to the store: the longest telemetry waits when little arrives and the store keeps up."""
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 20.0
     """How long a stop may take to bring what is on disk into the store; what is left waits there for the next start."""
     fsync_interval_seconds: Annotated[float, Field(ge=0, le=1)] = 0.0

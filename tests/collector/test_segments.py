@@ -122,6 +122,28 @@ def test_segments_are_sealed_when_due(tmp_path: Path, limit: dict[str, Any], put
     log.close()
 
 
+def test_while_segments_wait_for_the_store_the_next_ones_grow_older_and_fewer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(segments.time, "monotonic", lambda: now)
+    log = open_log(tmp_path, segment_age_seconds=1.0)
+    while now < 600:
+        put(log, "x")
+        log.seal_due(now)
+        now += 0.5
+    assert 10 < len(log.sealed()) < 60, "one a second would be 600"
+    put(log, "last")
+    waiting = log.next_deadline()
+    assert waiting is not None
+    for segment in log.sealed():
+        log.delete(segment)
+    due = log.next_deadline()
+    assert due is not None
+    assert due < waiting, "once the store has caught up, the old age counts"
+    log.close()
+
+
 def test_signals_have_segments_of_their_own(tmp_path: Path) -> None:
     log = open_log(tmp_path)
     put(log, "a")
