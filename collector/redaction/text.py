@@ -20,7 +20,7 @@ from typing import Any, Final, Protocol, TypeVar
 import orjson
 import re2
 
-from collector.redaction.rules import DeniedKeys, Matcher, Ruleset, compiled, pattern_set
+from collector.redaction.rules import DeniedKeys, Matcher, Ruleset, pattern_set
 
 CONTEXT: Final = 40
 """Characters on either side in which a word of context counts."""
@@ -140,12 +140,10 @@ class Texts:
         self._rules = rules
         self._placeholder = placeholder
         self._detectors = detectors
-        words = [word for matcher in rules.matchers for word in matcher.rule.context]
-        self._contexts = compiled(f"(?i)(?:{'|'.join(words)})") if words else None
         # The same few keys come again and again.
         self._key = _remembered(self._judged)
         self._context = _remembered(self._searched)
-        self._set = pattern_set(matcher.rule.pattern for matcher in rules.matchers) if rules.matchers else None
+        # Of screens, not of patterns: an automaton of all patterns with their counts has more states than can be kept.
         self._screen = pattern_set(rules.screens) if rules.screens else None
 
     def _judged(self, key: str) -> _Key:
@@ -182,8 +180,14 @@ class Texts:
             return True
         return self._screen is not None and self._screen.Match(text.encode("utf-8", "surrogatepass")) is not None
 
-    def _searched(self, keys: tuple[str, ...]) -> bool:
-        return self._contexts is not None and self._contexts.search(_phrase(keys)) is not None
+    def _searched(self, keys: tuple[str, ...]) -> frozenset[int]:
+        """The rules for which the keys above a value are context."""
+        phrase = _phrase(keys)
+        return frozenset(
+            number
+            for number, matcher in enumerate(self._rules.matchers)
+            if matcher.context is not None and matcher.context.search(phrase)
+        )
 
     def number(self, text: str, keys: tuple[str, ...], work: Work) -> str:
         """A number as it is written, or its placeholder."""
@@ -210,11 +214,13 @@ class Texts:
         if not text.isascii() and _OTHER_DIGITS.search(text):
             plain = _OTHER_DIGITS.sub(lambda digit: str(int(digit.group())), text)
         raw = _without_escapes(plain.encode("utf-8", "surrogatepass"))
-        numbers = self._set.Match(raw) if self._set else None
+        near = self._context(keys)
+        hits = self._screen.Match(raw) if self._screen is not None else None
+        numbers = near.union(number for number in hits or () if number < len(self._rules.matchers))
         if not numbers and not said:
             return text
         taken = [match.span() for match in _PLACEHOLDER.finditer(raw)]
-        spans = [span for number in numbers or () for span in self._spans(number, raw, taken, keys, work)]
+        spans = [span for number in numbers for span in self._spans(number, raw, taken, number in near, work)]
         if said:
             offsets = [0, *accumulate(len(char.encode("utf-8", "surrogatepass")) for char in plain)]
             moved = (_Span(offsets[s.start], offsets[s.end], s.rank, s.type, s.value, s.rule) for s in said)
@@ -232,12 +238,10 @@ class Texts:
         return "".join(pieces)
 
     def _spans(
-        self, number: int, raw: bytes, taken: Sequence[tuple[int, int]], keys: tuple[str, ...], work: Work
+        self, number: int, raw: bytes, taken: Sequence[tuple[int, int]], in_context: bool, work: Work
     ) -> Iterator[_Span]:
         matcher = self._rules.matchers[number]
-        context = matcher.context
-        if context is not None and context.search(_phrase(keys)):
-            context = None
+        context = None if in_context else matcher.context
         if context is not None and not context.search(_PLACEHOLDER.sub(b"~", raw)):
             return
         for match in matcher.regex.finditer(raw):
