@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 from store.statements import Refused, Token, tokenize
 
@@ -30,6 +30,8 @@ _WIDTHS = {
     **dict.fromkeys(("UInt128", "Int128", "UUID", "IPv6", "Decimal128"), 16),
     **dict.fromkeys(("UInt256", "Int256", "Decimal256"), 32),
 }
+_DEPTH = 50
+"""How deep types may be nested, so that walking one has an end."""
 _GEO = {
     "Point": "Tuple(Float64, Float64)",
     **dict.fromkeys(("Ring", "LineString"), "Array(Point)"),
@@ -135,10 +137,12 @@ def _arguments(tokens: list[Token], text: str) -> list[str]:
     return found
 
 
-@cache
+@lru_cache(1000)
 def _parse(text: str) -> _Type:
     tokens = list(tokenize(text))
     name = tokens[0].text
+    if max(token.depth for token in tokens) > _DEPTH:
+        raise Refused(48, "NOT_IMPLEMENTED", f"a column's type is nested more than {_DEPTH} deep")
     if name in _WIDTHS or name.startswith("Interval"):
         return _fixed(_WIDTHS.get(name, 8))
     if name in _GEO:

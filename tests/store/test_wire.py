@@ -186,6 +186,11 @@ def test_types_that_cannot_be_walked_are_refused_by_name(server: EngineServer, e
     assert (status, b"is not sent in Native blocks of the wire protocol" in body) == (501, True)
 
 
+def test_types_nested_without_end_are_refused(server: EngineServer) -> None:
+    status, body = ask(server, f"SELECT {'[' * 80}1{']' * 80} FORMAT Native", client_protocol_version="54460")
+    assert (status, b"nested more than 50 deep" in body) == (501, True)
+
+
 @pytest.mark.parametrize("version", ["54405", "x", ""])
 def test_older_and_senseless_protocol_versions_change_nothing(server: EngineServer, version: str) -> None:
     plain = ask(server, "SELECT 1 FORMAT Native")
