@@ -28,7 +28,6 @@ import os
 import random
 import threading
 import time
-import zlib
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, suppress
@@ -36,6 +35,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from opentelemetry import trace
+from zlib_ng import zlib_ng as zlib
 
 from collector.ledger import Ledger
 from collector.otlp import Signal

@@ -51,7 +51,6 @@ import os
 import re
 import secrets
 import time
-import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
@@ -61,6 +60,8 @@ from pathlib import Path
 from struct import Struct
 from threading import Lock
 from typing import Final
+
+from zlib_ng import zlib_ng as zlib
 
 from collector.otlp import SIGNALS, Encoding, Reject, Signal, accept
 from store import Retryable, StoreError

@@ -7,9 +7,10 @@ frames, each of which costs time however little is in it, and the window a zstd 
 from __future__ import annotations
 
 import sys
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, Final
+
+from zlib_ng import zlib_ng as zlib
 
 from collector.outcomes import Outcome, Refusal
 
@@ -80,7 +81,7 @@ def unpack(raw: bytes, compression: str, limit: int) -> bytes:
                     raise Refusal(Outcome.TOO_LARGE, too_large("the unpacked body", limit))
                 out.append(piece)
                 step = decoder.unused_data if decoder.eof else getattr(decoder, "unconsumed_tail", b"")
-    except (zlib.error, ZstdError) as error:
+    except (zlib.error, ZstdError) as error:  # type: ignore[misc]  # the stub of zlib-ng declares an instance
         raise Refusal(Outcome.MALFORMED, f"the body is not {compression}: {error}") from None
     if not decoder.eof:
         raise Refusal(Outcome.MALFORMED, f"the {compression} body ends too early")
