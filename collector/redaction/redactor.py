@@ -192,14 +192,14 @@ class Redactor:
     def _stripped(self, signal: Signal, payload: bytes) -> bytes:
         if signal == "traces":
             request: Any = ExportTraceServiceRequest.FromString(payload)
-            holders = [(item.resource, item.scope_spans) for item in request.resource_spans]
         else:
             request = ExportLogsServiceRequest.FromString(payload)
-            holders = [(item.resource, item.scope_logs) for item in request.resource_logs]
         request.DiscardUnknownFields()
-        for resource, scopes in holders:
-            self._strip(resource)
-            for scope in scopes:
+        for holder in request.resource_spans if signal == "traces" else request.resource_logs:
+            holder.schema_url = ""
+            self._strip(holder.resource)
+            for scope in holder.scope_spans if signal == "traces" else holder.scope_logs:
+                scope.schema_url = ""
                 self._strip(scope.scope)
                 for item in scope.spans if signal == "traces" else scope.log_records:
                     self._strip(item)
@@ -215,10 +215,10 @@ class Redactor:
             elif part.name in ("events", "links"):
                 for inner in getattr(message, part.name):
                     self._strip(inner)
-            elif part.type == FieldDescriptor.TYPE_STRING or part.name == "body":
-                message.ClearField(part.name)
             elif part.name == "status":
                 message.status.message = ""
+            elif part.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE):
+                message.ClearField(part.name)
         message.attributes.extend(kept)
 
     def _is_structure(self, pair: Any) -> bool:

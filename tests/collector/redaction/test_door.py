@@ -24,7 +24,11 @@ SETTINGS = {"redaction": {"groups": ["secrets", "contact", "financial"]}}
 
 def spans() -> bytes:
     request = ExportTraceServiceRequest()
-    span = request.resource_spans.add().scope_spans.add().spans.add(trace_id=b"t" * 16, span_id=b"s" * 8, name=f"mail {EMAIL}")
+    span = (
+        request.resource_spans.add()
+        .scope_spans.add()
+        .spans.add(trace_id=b"t" * 16, span_id=b"s" * 8, name=f"mail {EMAIL}")
+    )
     span.attributes.add(key="gen_ai.input.messages").value.string_value = MESSAGE
     deep = span.attributes.add(key="deep").value.kvlist_value.values.add(key="a").value.kvlist_value
     deep.values.add(key="b").value.array_value.values.add().string_value = MESSAGE

@@ -181,9 +181,14 @@ def test_a_failure_keeps_the_structure_and_no_content(
         span.attributes.add(key="gen_ai.usage.input_tokens").value.int_value = 7
         span.events.add(name="private words").attributes.add(key="a").value.string_value = "private words"
         span.status.message = "private words"
+        span.trace_state = "private=words"
+        span.links.add(trace_id=b"l" * 16, trace_state="private=words")
 
+    sent = ExportTraceServiceRequest.FromString(traces(fill))
+    sent.resource_spans[0].schema_url = sent.resource_spans[0].scope_spans[0].schema_url = "private words"
+    sent.resource_spans[0].resource.entity_refs.add(type="private words")
     with caplog.at_level(logging.DEBUG):
-        after = run(by, traces(fill))
+        after = run(by, sent.SerializeToString())
     by.close()
     assert b"private" not in after
     assert "private" not in caplog.text
@@ -193,6 +198,7 @@ def test_a_failure_keeps_the_structure_and_no_content(
     assert attributes["gen_ai.tool.name"].string_value == "send"
     assert attributes["gen_ai.tool.call.id"].string_value == "call_1"
     assert attributes["gen_ai.usage.input_tokens"].int_value == 7
+    assert spans[1].links[0].trace_id == b"l" * 16
     assert all(
         any(pair.key == redactor.DROPPED and pair.value.bool_value for pair in span.attributes) for span in spans
     )
