@@ -79,8 +79,9 @@ $(KAFKA_ENGINE)/.done:
 	@$(@D)/bin/python -m pip --disable-pip-version-check -q install 'chdb-core==26.1.0'
 	@touch $@
 
-integration: $(VENV)/.integration $(HELM) $(OTELCOL) $(if $(JS),$(JS)/.done) $(if $(KAFKA),$(KAFKA)/.done $(KAFKA_ENGINE)/.done) \
-		## Tests against real neighbours: Helm, Collector, rotel, Kafka; needs Go, takes node and Java too
+NEIGHBOURS := $(HELM) $(OTELCOL) $(if $(JS),$(JS)/.done) $(if $(KAFKA),$(KAFKA)/.done $(KAFKA_ENGINE)/.done)
+
+integration: $(VENV)/.integration $(NEIGHBOURS) ## Tests against real neighbours; needs Go, and takes node and Java where they are
 	@TRACEGRADE_HELM=$(HELM) TRACEGRADE_OTELCOL=$(OTELCOL) $(if $(JS),TRACEGRADE_JS=$(JS)) \
 	  $(if $(KAFKA),TRACEGRADE_KAFKA=$(KAFKA) TRACEGRADE_KAFKA_ENGINE=$(KAFKA_ENGINE)) \
 	  $(BIN)/python -m pytest -m integration $(ARGS)
