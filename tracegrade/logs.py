@@ -47,6 +47,7 @@ def configure_logging(log_format: LogFormat) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # It warns of whatever a stranger sends that is no HTTP.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     # It warns of each try to reach a store that is away; the collector and the grader say so once.
     logging.getLogger("urllib3").setLevel(logging.ERROR)

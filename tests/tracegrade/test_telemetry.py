@@ -188,6 +188,7 @@ def test_logs_are_json_and_hold_no_payload(server: Any) -> None:
     assert SECRET not in log
     lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
     assert all({"time", "level", "logger", "message"} <= set(line) for line in lines)
+    assert "Invalid HTTP request" not in log
     assert "hpack" not in log
     assert ".cc:" not in log
 
