@@ -44,7 +44,7 @@ POISON = "refused-by-the-soak"
 ITEMS = {"python-grpc": 50, "python-http-gzip": 50, "raw-json": 50, "logs-grpc": 50, "poison": 3}
 # Each poisoned segment costs a dozen inserts, so the poison is rare: it is to be found, not to be the load.
 PAUSE = {"python-grpc": 0.05, "python-http-gzip": 0.05, "raw-json": 0.05, "logs-grpc": 0.05, "poison": 5.0}
-SETTLE_SECONDS = 300
+STUCK_SECONDS = 120
 
 
 # --- clients ------------------------------------------------------------------------------------------------------
@@ -417,10 +417,12 @@ class Run:
         )
 
     def settle(self) -> bool:
-        """Let the collector bring in everything, then stop it; whether it could."""
+        """Let the collector bring in everything, then stop it; whether it could. Gives up once nothing moves any more."""
         life = self.lives[-1]
-        deadline = time.monotonic() + SETTLE_SECONDS
-        while (not life.books or life.buffered()) and time.monotonic() < deadline:
+        left, moved = -1, time.monotonic()
+        while (not life.books or life.buffered()) and time.monotonic() < moved + STUCK_SECONDS:
+            if life.books and life.buffered() != left:
+                left, moved = life.buffered(), time.monotonic()
             time.sleep(0.2)
         life.process.terminate()
         life.process.wait(90)
