@@ -189,7 +189,8 @@ class Collector:
     def wait_until_loaded(self, seconds: float) -> bool:
         """Block until everything received by now is in the store, or set aside.
 
-        False if `seconds` did not suffice or the collector stopped. What arrives meanwhile is not waited for. Call it from another thread than the event loop's.
+        False if `seconds` did not suffice or the collector stopped. What arrives meanwhile is not waited for. Call it from
+        another thread than the event loop's.
         """
         deadline = time.monotonic() + seconds
         wanted = {signal: c.received + c.recovered for signal, c in self.stats().signals.items()}
