@@ -133,7 +133,9 @@ def test_tokens_are_checked(tmp_path: Path, token: str, says: str) -> None:
         load_config(write(tmp_path, f"collector: {{tokens: [{token}]}}\n"), {})
 
 
-@pytest.mark.parametrize("token", ["{name: a, token: sekret}", "{name: a, sha256: sekret}", "sekret", "{name: sekret !}"])
+@pytest.mark.parametrize(
+    "token", ["{name: a, token: sekret}", "{name: a, sha256: sekret}", "sekret", "{name: sekret !}"]
+)
 def test_a_misplaced_token_is_not_printed(tmp_path: Path, token: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config(write(tmp_path, f"collector: {{tokens: [{token}]}}\n"), {})
