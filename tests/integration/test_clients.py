@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -13,7 +13,7 @@ import pytest
 from agent import SPANS_A_RUN, run
 from neighbours import GET, free_port, listens, running, until
 
-from store.client import Store
+from store.client import Store, connect
 
 pytestmark = [pytest.mark.integration, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -90,17 +90,14 @@ def test_the_collector_waits_for_a_server_that_is_away(serve: Callable[..., Any]
 
 
 @contextmanager
-def rotel(protocol: str, endpoint: str, folder: Path) -> Any:
+def rotel(folder: Path, *exporter: str) -> Iterator[str]:
     try:
         agent = Path(str(distribution("rotel").locate_file("rotel/rotel-agent")))
     except PackageNotFoundError:
         pytest.skip(f"rotel is not installed: {GET}")
     http, grpc = free_port(), free_port()
-    command: list[str | Path] = [
-        agent, "start", "--otlp-grpc-endpoint", f"127.0.0.1:{grpc}", "--otlp-http-endpoint", f"127.0.0.1:{http}",
-        "--exporter", "otlp", "--otlp-exporter-endpoint", endpoint, "--otlp-exporter-protocol", protocol,
-    ]  # fmt: skip
-    with running(command, folder / "rotel.log"):
+    listen = ("--otlp-grpc-endpoint", f"127.0.0.1:{grpc}", "--otlp-http-endpoint", f"127.0.0.1:{http}")
+    with running([agent, "start", *listen, "--exporter", *exporter], folder / "rotel.log"):
         until(lambda: listens(http), "rotel")
         yield f"http://127.0.0.1:{http}"
 
@@ -109,7 +106,21 @@ def rotel(protocol: str, endpoint: str, folder: Path) -> Any:
 def test_rotel(serve: Callable[..., Any], protocol: str, tmp_path: Path) -> None:
     with serve() as server:
         endpoint = f"http://{server.grpc}" if protocol == "grpc" else server.http
-        with rotel(protocol, endpoint, tmp_path) as url:
+        to_us = ("otlp", "--otlp-exporter-endpoint", endpoint, "--otlp-exporter-protocol", protocol)
+        with rotel(tmp_path, *to_us) as url:
             run(url, runs=RUNS)
             with server.store() as store:
                 until(lambda: stored(store) == (RUNS * SPANS_A_RUN, RUNS), f"all of it stored, not {stored(store)}")
+
+
+@pytest.mark.parametrize("compression", ["lz4", "none"])
+def test_rotel_writes_to_our_listener(clickhouse: int, compression: str, tmp_path: Path) -> None:
+    """Its ClickHouse exporter, which packs inserts in ClickHouse's own framing."""
+    with connect(f"clickhouse://127.0.0.1:{clickhouse}/otel") as store:
+        store.apply_schema()
+        there = ("clickhouse", "--clickhouse-exporter-endpoint", f"http://127.0.0.1:{clickhouse}")
+        with rotel(
+            tmp_path, *there, "--clickhouse-exporter-database", "otel", "--clickhouse-exporter-compression", compression
+        ) as url:
+            run(url, runs=RUNS)
+            until(lambda: stored(store)[0] == RUNS * SPANS_A_RUN, "the spans")
