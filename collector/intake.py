@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Final, ParamSpec, TypeVar
 
 from collector.auth import Caller
 from collector.commit import GroupCommit, ShuttingDown
@@ -35,6 +36,9 @@ _AT_ONCE: Final = 2
 
 _log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+Made = TypeVar("Made")
+
 
 class Intake:
     """The one way into the buffer."""
@@ -53,11 +57,7 @@ class Intake:
         try:
             if kind == "metrics":
                 return await self._count(encoding, body)
-            if encoding is Encoding.JSON or len(body) > _INLINE_BYTES:
-                async with self._threads:
-                    accepted = await asyncio.to_thread(_admit, kind, encoding, body, caller)
-            else:
-                accepted = _admit(kind, encoding, body, caller)
+            accepted = await self._admitted(kind, encoding, body, caller)
             if accepted.rejected:
                 self._ledger.rejected(kind, accepted.rejected)
             if self._redactor is not None:
@@ -79,6 +79,30 @@ class Intake:
         except Exception as error:
             _log.exception("a defect of the collector; the sender is told to try again")
             raise Refusal(Outcome.FAILED, f"{type(error).__name__}; see the log of the collector") from error
+
+    async def _admitted(self, signal: Signal, encoding: Encoding, body: bytes, caller: Caller) -> Accepted:
+        large = len(body) > _INLINE_BYTES
+        try:
+            accepted = await self._work(large or encoding is Encoding.JSON, accept, signal, encoding, body)
+        except Reject as reject:
+            if reject.reason is not RejectReason.MALFORMED_PROTOBUF:
+                raise
+            # On a thread whatever its size: it goes through every field in Python.
+            fixed = await self._work(True, _accept_mended, signal, body)
+            if fixed is None:
+                raise
+            accepted = fixed
+        if caller.stamp or claims(accepted.resources):
+            payload = await self._work(large, stamped, accepted.payload, caller.stamp)
+            accepted = replace(accepted, payload=payload)
+        return accepted
+
+    async def _work(self, aside: bool, work: Callable[P, Made], *arguments: P.args, **named: P.kwargs) -> Made:
+        """Do `work` here, or on a thread so that other requests keep moving."""
+        if not aside:
+            return work(*arguments, **named)
+        async with self._threads:
+            return await asyncio.to_thread(work, *arguments, **named)
 
     async def _redacted(self, redactor: Redactor, signal: Signal, accepted: Accepted) -> Accepted:
         payload = accepted.payload
@@ -111,19 +135,13 @@ class Intake:
         return Taken(Outcome.NOT_STORED, points, MESSAGE)
 
 
-def _admit(signal: Signal, encoding: Encoding, body: bytes, caller: Caller) -> Accepted:
-    note = ""
-    try:
-        accepted = accept(signal, encoding, body)
-    except Reject as reject:
-        fixed = mended(signal, body) if reject.reason is RejectReason.MALFORMED_PROTOBUF else None
-        if fixed is None:
-            raise
-        accepted = accept(signal, Encoding.PROTOBUF, fixed[0])
-        note = f"{fixed[1]} texts were not UTF-8; each byte that could not be read was stored as U+FFFD"
-    if caller.stamp or claims(accepted.resources):
-        accepted = replace(accepted, payload=stamped(accepted.payload, caller.stamp))
-    return replace(accepted, message=note) if note else accepted
+def _accept_mended(signal: Signal, body: bytes) -> Accepted | None:
+    """What is left of a malformed body once its text is UTF-8; None if that is not what was wrong."""
+    fixed = mended(signal, body)
+    if fixed is None:
+        return None
+    note = f"{fixed[1]} texts were not UTF-8; each byte that could not be read was stored as U+FFFD"
+    return replace(accept(signal, Encoding.PROTOBUF, fixed[0]), message=note)
 
 
 def _taken(accepted: Accepted) -> Taken:

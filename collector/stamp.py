@@ -19,7 +19,8 @@ TENANT: Final = "tracegrade.tenant"
 
 _CLAIM: Final = b"tracegrade."
 _RESERVED: Final = frozenset((ARM.encode(), TENANT.encode()))
-_MAX_RESOURCES: Final = 100_000
+_MAX_RESOURCES: Final = 20_000
+"""More than the largest batches of the Collector hold spans; each takes time."""
 
 
 def claims(resources: bytes) -> bool:

@@ -369,7 +369,7 @@ def test_stamping_changes_two_attributes_and_nothing_else(
 
 
 def test_stamping_is_no_way_to_fill_memory() -> None:
-    with pytest.raises(Refusal, match="200000 resources in one request; 100000 are allowed"):
+    with pytest.raises(Refusal, match="200000 resources in one request; 20000 are allowed"):
         stamped(b"\x0a\x00" * 200_000, {"tracegrade.arm": "shadow"})
 
 
