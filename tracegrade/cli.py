@@ -289,7 +289,7 @@ def since(_: click.Context, __: click.Parameter, value: str | None) -> datetime 
 @click.option("--table", default="otel_traces", show_default=True, metavar="[DATABASE.]TABLE", help="The spans.")
 @click.option("--logs-table", metavar="[DATABASE.]TABLE", help="The log records; by default an otel_logs beside it.")
 @click.option("--backfill", callback=since, metavar="SINCE", help="Copy what is there already: 2026-11-01, or 30d.")
-@click.option("--dry-run", is_flag=True, help="Print the statements; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the statements; change nothing. The database has to exist.")
 @config_option
 def schema_attach(
     dsn: str | None,
