@@ -240,7 +240,9 @@ def schema_apply(engine: str, cluster: str, config_path: Path | None) -> None:
 @click.option("--brokers", metavar="HOST:PORT,…", help="With --kafka: the brokers.")
 @click.option("--topic", default="", help="With --kafka: the topic of the traces.")
 @click.option("--logs-topic", default="", help="With --kafka: the topic of the log records.")
-@click.option("--group", default="tracegrade", show_default=True, help="With --kafka: how the consumer groups' names begin.")
+@click.option(
+    "--group", default="tracegrade", show_default=True, help="With --kafka: how the consumer groups' names begin."
+)
 @config_option
 def schema_print(
     engine: str,
@@ -285,7 +287,9 @@ def since(_: click.Context, __: click.Parameter, value: str | None) -> datetime 
 
 
 @schema.command("attach")
-@click.option("--store", "dsn", help="The store, if not the configured one: clickhouse://user:password@host:8123/database.")
+@click.option(
+    "--store", "dsn", help="The store, if not the configured one: clickhouse://user:password@host:8123/database."
+)
 @click.option("--table", default="otel_traces", show_default=True, metavar="[DATABASE.]TABLE", help="The spans.")
 @click.option("--logs-table", metavar="[DATABASE.]TABLE", help="The log records; by default an otel_logs beside it.")
 @click.option("--backfill", callback=since, metavar="SINCE", help="Copy what is there already: 2026-11-01, or 30d.")
@@ -320,13 +324,17 @@ def schema_attach(
                 return
             for source in found:
                 rows = attach.backfill(store, source, backfill)
-                out.print(f"copied from {source.database}.{source.table}: {rows} rows that were not there", highlight=False)
+                out.print(
+                    f"copied from {source.database}.{source.table}: {rows} rows that were not there", highlight=False
+                )
 
     guarded(run)
 
 
 @schema.command("detach")
-@click.option("--store", "dsn", help="The store, if not the configured one: clickhouse://user:password@host:8123/database.")
+@click.option(
+    "--store", "dsn", help="The store, if not the configured one: clickhouse://user:password@host:8123/database."
+)
 @click.option("--table", required=True, metavar="[DATABASE.]TABLE", help="A table that was attached.")
 @config_option
 def schema_detach(dsn: str | None, table: str, config_path: Path | None) -> None:
