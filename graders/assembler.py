@@ -366,7 +366,9 @@ def _one_answer(turns: list[Turn]) -> list[Turn]:
 
 def _plain(text: str | None) -> bool:
     """Whether text may be what somebody said."""
-    return bool(text) and text not in content.REDACTED and not isinstance(content.decode(text), dict | list)
+    if not text or text in content.REDACTED or isinstance(content.decode(text), dict | list):
+        return False
+    return not (text.startswith("[{'id'") and messages.INTERRUPTED.search(text))
 
 
 def _tool_documents(found: Iterable[ToolCall]) -> Iterator[Document]:

@@ -242,6 +242,8 @@ def unwrap_result(raw: object) -> Value:
         value, wrapped = decode(inner) if isinstance(inner, str) and inner[:1] in ("{", "[") else inner, True
     if isinstance(value, str) and value.startswith(_FRAMES) and (match := _FRAMED.match(value)):
         value, wrapped = decode(match[1] or match[2] or ""), True
+    if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict) and value[0].keys() == {"json"}:
+        value, wrapped = value[0]["json"], True  # Bedrock
     if isinstance(value, list) and value and all(isinstance(v, dict) and v.keys() <= _TEXT_BLOCK for v in value):
         value, wrapped = text_of(value), True
     if isinstance(raw, str) and value is raw and raw.startswith("content="):
@@ -258,7 +260,7 @@ _FRAMED = re.compile(
     r"<untrusted_context>\s*(.*?)\s*</untrusted_context>\Z|Wall time: [^\n]*\n(?:[^\n]+\n)?Output:\n(.*)\Z", re.DOTALL
 )
 """What Gemini CLI and Codex put around a result."""
-_WRAPPER_HEADS = ("{", '"', '[{"t', '[{ "t', "content=", *_FRAMES)
+_WRAPPER_HEADS = ("{", '"', '[{"t', '[{ "t', '[{"json"', "content=", *_FRAMES)
 _TEXT_BLOCK = frozenset({"text", "type"})
 _MCP_KEYS = frozenset({"content", "isError", "structuredContent", "_meta", "meta", "is_error"})
 
@@ -436,6 +438,8 @@ def _definitions(raw: str) -> tuple[ToolDefinition, ...]:
 
 def _declared(item: Mapping[str, Any]) -> Iterator[ToolDefinition]:
     """The tools of one element: itself, or those it declares (Gemini)."""
+    if isinstance(item.get("toolSpec"), dict):
+        item = item["toolSpec"]
     declarations = item.get("function_declarations", item.get("functionDeclarations"))
     for declared in declarations if isinstance(declarations, list) else [item]:
         if isinstance(declared, dict) and (definition := _definition(declared)):
@@ -444,13 +448,11 @@ def _declared(item: Mapping[str, Any]) -> Iterator[ToolDefinition]:
 
 @lru_cache(maxsize=256)
 def _flat_definitions(groups: tuple[tuple[tuple[str, str], ...], ...]) -> tuple[ToolDefinition, ...]:
-    found = []
+    found: list[ToolDefinition] = []
     for group in groups:
         flat = {key.removeprefix("tool."): value for key, value in group}
         schema = decode(flat.get("json_schema"))
-        definition = _definition(schema if isinstance(schema, dict) else flat)
-        if definition:
-            found.append(definition)
+        found += _declared(schema if isinstance(schema, dict) else flat)
     return tuple(found)
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import cache
 
 from graders.content import call_id_of, canonical, decode
-from graders.messages import Request
+from graders.messages import INTERRUPTED, Request
 from store.dialects import Signature, mapping
 from store.types import Approval, LogEvent, Span, SpanEvent
 
@@ -38,6 +38,9 @@ _APPROVAL = "tracegrade.approval."
 _STANDING = {"user_permanent": "always", "approved_for_session": "session"}
 _SIGNATURE_LENGTH = 1000
 """Signatures are looked for in short texts only: a page that quotes one is not one."""
+
+
+_INTERRUPT_LENGTH = 20_000
 
 
 def as_event(log: LogEvent) -> SpanEvent:
@@ -111,7 +114,25 @@ def from_span(span: Span, outer: Span | None) -> Iterator[Approval]:
 
 
 def suspended(span: Span) -> Iterator[Approval]:
-    """Mastra: a run that stops for an approval says so as its output, and the next one has the decision as its input."""
+    """A run that stops for an approval says so as its output (Pydantic AI, Strands, Mastra); Mastra's next one begins with the
+    decision.
+    """
+    for call_id in INTERRUPTED.findall(span.attributes.get("output.value", "")[:_INTERRUPT_LENGTH]):
+        yield Approval(
+            "require_approval", span.end_ns, call_id=call_id, evidence="framework_structure", span_id=span.span_id
+        )
+    final = span.attributes.get("final_result", "")
+    asked = decode(final) if '"approvals"' in final else None
+    for call in asked.get("approvals") or () if isinstance(asked, dict) else ():
+        if isinstance(call, dict) and isinstance(call.get("tool_name"), str):
+            yield Approval(
+                "require_approval",
+                span.end_ns,
+                call_id=call_id_of(call.get("tool_call_id")),
+                tool_name=call["tool_name"],
+                evidence="framework_structure",
+                span_id=span.span_id,
+            )
     for key, time in (("mastra.agent_run.output", span.end_ns), ("mastra.agent_run.input", span.start_ns)):
         raw = span.attributes.get(key, "")
         value = decode(raw) if '"toolCallId"' in raw else None
@@ -177,9 +198,13 @@ def resumed(root: Span, waiting: Sequence[Sequence[Request]]) -> Iterator[Approv
 
 def interrupted(span: Span, events: Sequence[SpanEvent], waiting: Sequence[Sequence[Request]]) -> Iterator[Approval]:
     """LangGraph: a span with a GraphInterrupt shows that the calls of the last assistant turn wait for a person."""
-    if not any(e.attributes.get("exception.type", "").endswith("GraphInterrupt") for e in events):
+    messages = [e.attributes.get("exception.message", "") for e in events if e.name == "exception"]
+    kinds = [e.attributes.get("exception.type", "") for e in events if e.name == "exception"]
+    if not any(kind.endswith("GraphInterrupt") for kind in kinds) and not any(
+        message.startswith("GraphInterrupt(") for message in messages
+    ):
         return
-    message = next((e.attributes.get("exception.message", "") for e in events if e.name == "exception"), "")
+    message = next(iter(messages), "")
     for request in waiting[-1] if waiting else ():
         if request.name and f"'{request.name}'" in message:
             yield Approval(

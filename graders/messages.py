@@ -31,7 +31,8 @@ from store.types import Approval, Span, SpanEvent, SpanKind, Trace
 
 _MAX_KEY = 200
 _HISTORIES = 4
-_INTERRUPTED = re.compile(r"\bbefore_tool_call:([^:']{1,200}):")
+INTERRUPTED = re.compile(r"\bbefore_tool_call:([^:']{1,200}):")
+"""Strands: the ids of the calls that wait for a person, in what stands where the answer would."""
 _MESSAGE_EVENTS = {
     "gen_ai.system.message": "system",
     "gen_ai.user.message": "user",
@@ -351,7 +352,7 @@ class Reader:
         text = "\n".join(t for t in texts if t and t not in REDACTED)
         finish = item.get("finish_reason")
         if finish == "interrupt":  # Strands: the ids of the calls that wait stand in the text
-            approvals += [_waits(call_id) for call_id in _INTERRUPTED.findall(text)]
+            approvals += [_waits(call_id) for call_id in INTERRUPTED.findall(text)]
         refusal = item.get("refusal")
         if isinstance(refusal, str) and refusal and not text:
             text, finish = refusal, "refusal"

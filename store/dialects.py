@@ -7,6 +7,7 @@ Messages, unwrapping and joining are left to `graders`, which read the rest of t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
@@ -205,6 +206,8 @@ class Variant(Shown):
 class Dialect(Shown):
     """A dialect, and what its telemetry can show."""
 
+    content: str
+    """Whether content is captured unless the user says so, in words."""
     variants: tuple[Variant, ...] = ()
     spans_tools: bool = False
     """Whether every tool that runs has a span."""
@@ -277,7 +280,11 @@ def _array(texts: Iterable[str]) -> str:
 def _value(key: str) -> str:
     key, _, member = key.partition("#")
     value = f"SpanAttributes[{quote(key)}]"
-    return f"JSONExtractRaw({value}, {quote(member)})" if member else value
+    # A text comes without its quotation marks, anything else as it is written.
+    return f"trim(BOTH '\"' FROM JSONExtractRaw({value}, {quote(member)}))" if member else value
+
+
+_FEW = 3
 
 
 def _dialect(rules: tuple[Recognition, ...]) -> str:
@@ -287,7 +294,11 @@ def _dialect(rules: tuple[Recognition, ...]) -> str:
         for prefix in rule.prefixes:
             pattern = prefix.replace("\\", "\\\\").replace("_", "\\_").replace("%", "\\%") + "%"
             tests.append(f"mapContainsKeyLike(SpanAttributes, {quote(pattern)})")
-        tests += [f"startsWith(ScopeName, {quote(scope)})" for scope in rule.scopes]
+        if len(rule.scopes) > _FEW:  # one pattern over the few different scopes of a block
+            pattern = f"^(?:{'|'.join(map(re.escape, rule.scopes))})"
+            tests.append(f"match(toLowCardinality(ScopeName), {quote(pattern)})")
+        else:
+            tests += [f"startsWith(ScopeName, {quote(scope)})" for scope in rule.scopes]
         tests += [f"startsWith(SpanName, {quote(name)})" for name in rule.names]
         tests += [f"has({_array(values)}, {_value(key)})" for key, values in rule.values.items()]
         branches += [" OR ".join(tests), quote(rule.dialect)]

@@ -36,7 +36,7 @@ from graders.assembler import assemble
 from graders.content import decode
 from graders.messages import finish_reasons
 from store.client import Dsn, Store, connect
-from store.dialects import FACTS
+from store.dialects import FACTS, mapping
 from store.types import ContentState, Span, SpanKind, ToolCall, Trace
 
 HERE = Path(__file__).parent
@@ -46,6 +46,12 @@ REQUESTS = {"traces": ExportTraceServiceRequest, "logs": ExportLogsServiceReques
 CONTENT_TYPES = {".pb": "application/x-protobuf", ".json": "application/json"}
 RECORDED = sorted(path.parent for path in FIXTURES.glob("*/*/about.yaml"))
 NAMES = [f"{path.parent.name}/{path.name}" for path in RECORDED]
+
+
+@cache
+def read_about(path: Path) -> dict[str, Any]:
+    """What is said of a fixture."""
+    return dict(yaml.safe_load((path / "about.yaml").read_text("utf-8")))
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,7 @@ class Fixture:
 
     @property
     def about(self) -> dict[str, Any]:
-        return dict(yaml.safe_load((self.path / "about.yaml").read_text("utf-8")))
+        return read_about(self.path)
 
     @property
     def invisible(self) -> set[str]:
@@ -172,14 +178,14 @@ class listening:
     """A collector in front of a store; on leaving, all that was posted is in the store."""
 
     def __init__(self, store: Store, buffer: Path) -> None:
-        settings = CollectorSettings(buffer_dir=buffer, grpc_port=0, http_port=0, segment_age_seconds=0.5)
+        settings = CollectorSettings(buffer_dir=buffer, grpc_port=0, http_port=0, segment_age_seconds=2)
         self.collector = Collector(settings, store)
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.client = httpx.Client(trust_env=False)
 
     def _run(self, work: Any) -> None:
-        asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
+        asyncio.run_coroutine_threadsafe(work, self.loop).result(200)
 
     def __enter__(self) -> Post:
         self.thread.start()
@@ -194,7 +200,7 @@ class listening:
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
-        self._run(self.collector.stop(60))
+        self._run(self.collector.stop(180))
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
@@ -417,7 +423,8 @@ def calls_seen(truth: dict[str, Any], traces: Sequence[Trace]) -> dict[str, Seen
                 shown = [o for o in outcomes if o in decision[name]]
                 facts[name] = Seen(True, bool(shown), not shown)
         if "decider" in decision:
-            mechanisms = sorted({a.mechanism for a in about if a.mechanism != "unknown"})
+            told = [a for a in about if a.evidence != "text_match"]  # a text says nothing of who wrote it
+            mechanisms = sorted({a.mechanism for a in told} - {"unknown"})
             facts["decider"] = Seen([truth.get("decider", decision["decider"])], mechanisms, not mechanisms)
     return facts
 
@@ -428,8 +435,14 @@ def calls_seen(truth: dict[str, Any], traces: Sequence[Trace]) -> dict[str, Seen
 @pytest.mark.parametrize("name", NAMES)
 def test_what_came_out_is_what_happened(name: str, loaded: Loaded) -> None:
     fixture = Fixture(FIXTURES / name)
-    facts = seen(fixture, loaded.traces(name))
+    traces = loaded.traces(name)
+    facts = seen(fixture, traces)
     wrong = []
+    dialects = {dialect for trace in traces for dialect in trace.dialects}
+    if fixture.about["dialect"] not in dialects:
+        wrong.append(
+            f"dialect: about.yaml says {fixture.about['dialect']}, recognised are {', '.join(sorted(dialects))}"
+        )
     unknown = fixture.invisible - set(FACTS)
     if unknown:
         wrong.append(f"about.yaml: invisible names {sorted(unknown)}; known are {', '.join(FACTS)}")
@@ -458,3 +471,62 @@ def test_canonical_traces_are_as_reviewed(name: str, loaded: Loaded) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_same_as_gzipped_json(name: str, loaded: Loaded) -> None:
     assert [canonical(t) for t in loaded.traces(name)] == [canonical(t) for t in loaded.traces(name, again=True)]
+
+
+def groups(loaded: Loaded) -> dict[tuple[str, str], list[Fixture]]:
+    """The fixtures of each dialect, and of each of its variants."""
+    found: dict[tuple[str, str], list[Fixture]] = {}
+    for fixture in map(Fixture, RECORDED):
+        dialect = fixture.about["dialect"]
+        spans = [span for trace in loaded.traces(fixture.name) for span in trace.spans if span.dialect == dialect]
+        variants = {v.title for span in spans if (v := mapping().dialects[dialect].variant(span.scope))}
+        found.setdefault((dialect, next(iter(sorted(variants)), "")), []).append(fixture)
+    return found
+
+
+def shown(fixture: Fixture, loaded: Loaded) -> dict[str, bool]:
+    """Which of the facts that this run had its telemetry shows."""
+    return {
+        fact: fact not in fixture.invisible
+        for fact, found in seen(fixture, loaded.traces(fixture.name)).items()
+        if fact in FACTS and found.wanted not in ([], [None], None, "")
+    }
+
+
+def proven(fixtures: Sequence[Fixture], loaded: Loaded) -> dict[str, set[str]]:
+    """What the fixtures of a group prove of each fact: the values that the capability table may have.
+
+    `no`: no recording shows it; `opt_in`: one does, and none with content capture off; `yes`: one with it off does.
+    """
+    on: dict[str, list[bool]] = {}
+    off: dict[str, list[bool]] = {}
+    for fixture in fixtures:
+        for fact, visible in shown(fixture, loaded).items():
+            (off if fixture.path.name == "content_off" else on).setdefault(fact, []).append(visible)
+    values: dict[str, set[str]] = {}
+    for fact, seen_on in on.items():
+        without = off.get(fact)
+        # Graders take a missing approval for a breach where approvals are shown: so it must be all of them.
+        if not (all(seen_on) if fact == "approved" else any(seen_on)):
+            values[fact] = {"no"}
+        elif without is None:
+            values[fact] = {"yes", "opt_in"}
+        else:
+            values[fact] = {"yes"} if any(without) else {"opt_in"}
+    return values
+
+
+def test_the_capability_table_says_what_the_recordings_prove(loaded: Loaded) -> None:
+    wrong = []
+    for (dialect, variant), fixtures in sorted(groups(loaded).items()):
+        known = mapping().dialects[dialect]
+        table = known.capabilities()
+        for v in known.variants:
+            if v.title == variant:
+                table |= v.capabilities()
+        for fact, values in proven(fixtures, loaded).items():
+            if table[fact] not in values:
+                names = ", ".join(f.name for f in fixtures)
+                said = " or ".join(sorted(values))
+                wrong.append(f"{dialect} {variant}: {fact} is {table[fact]}, the recordings say {said} ({names})")
+    assert not wrong, "\n".join(wrong)

@@ -5,7 +5,7 @@
 #   "logfire==5.2.0",
 # ]
 # [tool.dialect]
-# name = "logfire"
+# name = "pydantic_ai"
 # scenarios = ["tools", "pending", "denied", "approved"]
 # [tool.dialect.environment]
 # OTEL_RESOURCE_ATTRIBUTES = "host.name=support,host.id=support,os.version=0"

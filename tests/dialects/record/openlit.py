@@ -7,7 +7,7 @@
 #   "openlit==1.45.0",
 # ]
 # [tool.dialect]
-# name = "openlit"
+# name = "otel_genai"
 # scenarios = ["tools", "content_off", "retrieval"]
 # ///
 """LangChain under OpenLIT."""

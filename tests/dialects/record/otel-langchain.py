@@ -8,7 +8,7 @@
 #   "opentelemetry-exporter-otlp-proto-http==1.45.2",
 # ]
 # [tool.dialect]
-# name = "otel"
+# name = "otel_genai"
 # scenarios = ["tools", "content_off", "retrieval", "pending", "denied", "approved", "edited"]
 # [tool.dialect.environment]
 # OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT = "SPAN_ONLY"

@@ -7,7 +7,7 @@
 #   "opentelemetry-exporter-otlp-proto-grpc==1.45.2",
 # ]
 # [tool.dialect]
-# name = "otel"
+# name = "otel_genai"
 # scenarios = ["tools", "content_off", "pending", "denied", "approved"]
 # [tool.dialect.environment]
 # OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT = "SPAN_ONLY"

@@ -7,7 +7,7 @@
 #   "opentelemetry-exporter-otlp-proto-http==1.45.2",
 # ]
 # [tool.dialect]
-# name = "otel"
+# name = "otel_genai_legacy"
 # scenarios = ["tools", "content_off"]
 # [tool.dialect.environment.tools]
 # OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT = "true"

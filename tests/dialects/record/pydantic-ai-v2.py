@@ -5,7 +5,7 @@
 #   "opentelemetry-exporter-otlp-proto-http==1.45.2",
 # ]
 # [tool.dialect]
-# name = "pydantic-ai"
+# name = "pydantic_ai"
 # scenarios = ["tools", "content_off"]
 # ///
 """Pydantic AI's own instrumentation in the oldest shape it can still be asked for."""

@@ -5,7 +5,7 @@
 #   "opentelemetry-exporter-otlp-proto-http==1.45.2",
 # ]
 # [tool.dialect]
-# name = "pydantic-ai"
+# name = "pydantic_ai"
 # scenarios = ["tools", "content_off", "pending", "denied", "approved", "edited"]
 # ///
 """Pydantic AI's own instrumentation, as it is set by default."""
