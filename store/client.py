@@ -309,7 +309,14 @@ class Store:
     def _read(self, name: str, trace_ids: Sequence[str]) -> QueryResult:
         parameters = {"trace_ids": list(trace_ids), "most": MAX_SPANS}
         limits = {"max_result_bytes": MAX_READ_BYTES, "result_overflow_mode": "throw"}
-        return _guard(lambda: self._client().query(_sql(name), parameters=parameters, settings=limits))
+
+        def read() -> QueryResult:
+            client = self._client()
+            # Who may only read may not set limits either, and has the server's.
+            fixed = any(setting.readonly for key in limits if (setting := client.server_settings.get(key)))
+            return client.query(_sql(name), parameters=parameters, settings={} if fixed else limits)
+
+        return _guard(read)
 
     def insert_grades(self, grades: Iterable[Grade]) -> None:
         """Write grades; the same (trace, span, grader, subject, generation) replaces."""
