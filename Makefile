@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration check format proto bench bench-ingest bench-small bench-redact bench-grade bench-gate soak clean
+.PHONY: help demo test integration check format docs proto bench bench-ingest bench-small bench-redact bench-grade bench-gate soak clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ check: $(VENV)/.dev ## Formatting, lint, types, import contracts
 format: $(VENV)/.dev ## Format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.dev ## Write docs/dialects.md from the dialect mapping and the recordings
+	@PYTHONPATH=. $(BIN)/python tests/dialects/docs.py
 
 # Checked in, so that nobody needs protoc to install or to test. This old, so that it asks for no newer grpcio and protobuf than
 # the rest does; in an environment of its own, because it wants an older protobuf. It has wheels for Python 3.11 and 3.12.

@@ -9,10 +9,13 @@ tokens AS
         if(count() = count(OutputTokens), sum(OutputTokens), NULL) AS Output
     FROM
     (
-        -- Only model calls count: an agent span may repeat the sum of its calls. A client may send a span twice.
+        -- Only model calls count, and of those inside others the inner ones: the spans around them may repeat their sum. A
+        -- client may send a span twice.
         SELECT TraceId, SpanId, InputTokens, OutputTokens
         FROM agent_spans
         WHERE Kind = 'llm' AND TraceId IN (SELECT TraceId FROM arm)
+            AND (TraceId, SpanId) NOT IN (
+                SELECT TraceId, ParentSpanId FROM agent_spans WHERE Kind = 'llm' AND TraceId IN (SELECT TraceId FROM arm))
         LIMIT 1 BY TraceId, SpanId
     )
     GROUP BY TraceId

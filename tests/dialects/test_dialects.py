@@ -530,3 +530,9 @@ def test_the_capability_table_says_what_the_recordings_prove(loaded: Loaded) -> 
                 said = " or ".join(sorted(values))
                 wrong.append(f"{dialect} {variant}: {fact} is {table[fact]}, the recordings say {said} ({names})")
     assert not wrong, "\n".join(wrong)
+
+
+def test_the_page_about_dialects_is_current() -> None:
+    from .docs import TARGET, page
+
+    assert TARGET.read_text("utf-8") == page(), "docs/dialects.md is not what `make docs` writes"
