@@ -137,9 +137,10 @@ class _Assembly:
                 others.append((span, [], History(inputs), outputs))
         # An agent span repeats what its model calls said; only what they did not say is new.
         requested = {(r.id, r.name, r.key) for shown in self.shown for r in shown.turn.requests if r.id}
+        texts = {shown.turn.text.strip() for shown in self.shown if shown.turn.requests}
         for span, system, history, outputs in (*agents, *others):
-            told = History([turn for t in history.turns if (turn := _news(t, requested))])
-            self._show(span, system, told, [turn for t in outputs if (turn := _news(t, requested))], seen)
+            told = History([turn for t in history.turns if (turn := _news(t, requested, texts))])
+            self._show(span, system, told, [turn for t in outputs if (turn := _news(t, requested, texts))], seen)
         if not any(s.turn.role == "user" for s in self.shown):
             self._show_plain(seen)
         self.shown.sort(key=lambda s: s.time)
@@ -163,11 +164,12 @@ class _Assembly:
             history = history if history.turns else History(event_inputs)
             outputs = outputs or event_outputs
         if outputs and history.turns and span.kind is SpanKind.LLM:
-            asked = {(r.id, r.name, r.key) for t in outputs for r in t.requests if r.id}
-            if asked:  # one that has been answered was left on a span that is used again
+            asked = {(r.id, r.name, r.key) for t in outputs if t.text for r in t.requests if r.id}
+            reasons = [reason.canonical for reason in messages.finish_reasons(span)] if asked else []
+            if reasons and "tool_call" not in reasons:  # calls asked and answered before were left on a span used again
                 answered = {t.answers for t in history.turns if t.answers}
-                repeated = {request for request in asked if request[0] in answered}
-                outputs = [turn for t in outputs if (turn := _news(t, repeated))] if repeated else outputs
+                known = {(r.id, r.name, r.key) for t in history.turns for r in t.requests if r.id in answered}
+                outputs = [turn for t in outputs if (turn := _news(t, known & asked))] if known & asked else outputs
         if span.dialect == "gemini_cli" and len(outputs) > 1:
             outputs = _one_answer(outputs)
         return self.reader.turns(span, families, "system_instructions", "system"), history, outputs
@@ -318,7 +320,7 @@ class _Assembly:
                 continue
             if messages.finish_kind(turn.finish) == "paused":  # it waits for somebody
                 break
-            if turn.role == "tool" or turn.requests:  # it ended before it answered
+            if (turn.role == "tool" and turn.answers) or turn.requests:  # it ended before it answered
                 break
             if turn.role == "assistant" and turn.text:
                 return turn.text, shown.span.span_id
@@ -345,14 +347,15 @@ class _Assembly:
         return Completeness.COMPLETE
 
 
-def _news(turn: Turn, requested: Collection[tuple[str, str, str]]) -> Turn | None:
-    """A turn that an agent span repeats, without the calls that a model call has asked for before; None when all is known."""
+def _news(turn: Turn, requested: Collection[tuple[str, str, str]], texts: Collection[str] = ()) -> Turn | None:
+    """A turn without the calls that a model call has asked for before, in a turn with one of `texts`; None: all is known."""
     fresh = tuple(r for r in turn.requests if (r.id, r.name, r.key) not in requested)
     if len(fresh) == len(turn.requests):
         return turn
-    if not fresh and not turn.text and not turn.approvals:
+    text = "" if turn.text.strip() in texts else turn.text
+    if not fresh and not text and not turn.approvals:
         return None
-    return Turn(turn.role, turn.text, fresh, finish=turn.finish, approvals=turn.approvals)
+    return Turn(turn.role, text, fresh, finish=turn.finish, approvals=turn.approvals)
 
 
 def _one_answer(turns: list[Turn]) -> list[Turn]:

@@ -550,6 +550,12 @@ def test_many_calls_take_linear_time() -> None:
     assert len(trace(*spans).tool_calls) == 5000
 
 
+def test_many_spans_without_ids_inside_one_tool_take_linear_time() -> None:
+    spans = [agent(), tool("t", {"n": 1}, "r", span_id="f" * 16, start=1, end=99_999)]
+    spans += [tool("t", {"n": 1}, "r", start=n, span_id=f"{n:016x}", parent="f" * 16) for n in range(2, 8000)]
+    assert len(trace(*spans).tool_calls) == 1
+
+
 _KEYS = [
     "gen_ai.operation.name", "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.system_instructions",
     "gen_ai.tool.definitions", "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "gen_ai.tool.call.id",
