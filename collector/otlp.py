@@ -4,7 +4,8 @@ Pure: bytes in, bytes out. Promises that everything accepted parses with the OTL
 wire format, UTF-8 text, bounded nesting) and that every attribute value and log body is a scalar, or an array or map of
 scalars: what the store's decoder can flatten; and that it does not grow out of proportion there, where each span gets a
 row of its own with a copy of its resource and scope. It does not judge content: ids of odd lengths, unknown enum values and
-unknown fields are the sender's business and pass.
+unknown fields are the sender's business and pass; only groups and fields of another wire type than theirs are left out,
+which some readers take for the real ones.
 
 Two lanes lead to the same bytes:
 
@@ -35,6 +36,7 @@ import orjson
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
@@ -151,8 +153,11 @@ class _Form:
 def _accept_protobuf(form: _Form, body: bytes) -> Accepted:
     try:
         folded = form.folded.FromString(body)
-        if any(_is_deep(value(folded)) for value in form.values):
+        strange = _loses_fields(folded) and _is_misspelt(form.folded.FromString(body))
+        if strange or any(_is_deep(value(folded)) for value in form.values):
             request = form.message.FromString(body)
+            if strange:
+                request.DiscardUnknownFields()
             for value in form.walk(request):
                 if _is_deep_value(value):
                     value.string_value = as_text(value)
@@ -191,6 +196,26 @@ def _shared(resource: Any) -> int:
     holders = (resource.heads, resource.urls, resource.scope.heads, resource.scope.urls)
     return sum(len(piece) for pieces in holders for piece in pieces)
 
+
+def _loses_fields(folded: Any) -> bool:
+    """Drop the fields the definitions do not know; whether there were any."""
+    size = folded.ByteSize()
+    folded.DiscardUnknownFields()
+    return bool(folded.ByteSize() != size)
+
+
+def _is_misspelt(folded: Any) -> bool:
+    """Whether a field anywhere is a group, or written as another type than the definitions give it.
+
+    To protobuf such a field is unknown, and no check here sees it; ClickHouse's reader may take it for the real one.
+    """
+    known = folded.DESCRIPTOR.fields_by_number
+    if any(field.wire_type == _GROUP or field.field_number in known for field in UnknownFieldSet(folded)):
+        return True
+    return any(_is_misspelt(inner) for field, inner in folded.ListFields() if field.message_type is not None)
+
+
+_GROUP: Final = 3
 
 _inner_of_array = attrgetter("array_value.values")
 _inner_of_map = attrgetter("kvlist_value.values.value")

@@ -50,6 +50,9 @@ _FRONT = {
 # VALUE_IS_OUT_OF_RANGE.
 _PERMANENT = frozenset({26, 27, 32, 33, 38, 41, 53, 69, 72, 117, 131, 407, 434, 436, 437, 444, 530, 321})
 
+# Says many things, one of them of the bytes: that a oneof has two values.
+_BAD_ARGUMENTS = 36
+
 # CANNOT_ALLOCATE_MEMORY, MEMORY_LIMIT_EXCEEDED, and for what is read TOO_MANY_ROWS_OR_BYTES.
 # An insert commits in every table at its very end: wherever the limit struck,
 # nothing was stored (tried at every limit from 4 MiB up to enough, one month's spans and 36 months').
@@ -427,7 +430,8 @@ def _guard(call: Callable[[], _T]) -> _T:
         code = getattr(error, "code", None)
         # What a shard of a cluster lacked memory for, another may have stored: only the same insert again is safe.
         memory = code in _MEMORY and "DB::Exception: Received from " not in str(error)
-        kind = Permanent if code in _PERMANENT else OutOfMemory if memory else Retryable
+        permanent = code in _PERMANENT or (code == _BAD_ARGUMENTS and "Invalid protobuf data" in str(error))
+        kind = Permanent if permanent else OutOfMemory if memory else Retryable
         raise kind(str(error)) from error
     except OSError as error:
         raise Retryable(str(error)) from error

@@ -32,6 +32,7 @@ from collector.redaction.rules import Ruleset, compiled, pattern_set
 from collector.redaction.settings import Mode, RedactionSettings
 from collector.redaction.text import Detector, Texts, Work, keyed, typed
 from collector.redaction.wire import Hits, Leaves, rewrite
+from collector.stamp import ARM, TENANT
 from store import StoreError
 from store.yamlfile import ConfigError
 
@@ -40,6 +41,10 @@ DETECTORS: Final = "tracegrade.redactors"
 DROPPED: Final = "tracegrade.content_dropped"
 _MAX_STRUCTURE: Final = 128
 """Characters of an attribute that still says what a span is."""
+_ORIGIN: Final = ("service.name", ARM, TENANT, "deployment.environment.name")
+"""Attributes that say whose it is; without them a shadow's traces would count as production's."""
+_SHADOW: Final = "tracegrade=shadow"
+"""What trace state says of it."""
 _MAX_LOCATED: Final = 20_000
 """Places after which the whole request is read instead."""
 
@@ -217,13 +222,15 @@ class Redactor:
                     self._strip(inner)
             elif part.name == "status":
                 message.status.message = ""
+            elif part.name == "trace_state":
+                message.trace_state = _SHADOW if _SHADOW in message.trace_state else ""
             elif part.type in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE):
                 message.ClearField(part.name)
         message.attributes.extend(kept)
 
     def _is_structure(self, pair: Any) -> bool:
         kind = pair.value.WhichOneof("value")
-        if pair.key not in self._rules.structure and pair.key != "service.name":
+        if pair.key not in self._rules.structure and pair.key not in _ORIGIN:
             return False
         return kind in ("bool_value", "int_value", "double_value") or (
             kind == "string_value" and len(pair.value.string_value) <= _MAX_STRUCTURE

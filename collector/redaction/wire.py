@@ -146,7 +146,9 @@ def _field(what: _Node | str | None, data: bytes, start: int, stop: int, hits: H
         return None if new == text else new.encode()
     message, change = (KeyValue(), leaves.attribute) if what == "attribute" else (AnyValue(), leaves.body)
     message.MergeFromString(part)
-    return message.SerializeToString() if change(message) else None
+    message.DiscardUnknownFields()
+    # Of a value that is there twice only the last was read: the others go as well.
+    return message.SerializeToString() if change(message) or message.ByteSize() != len(part) else None
 
 
 def _varint(data: bytes, position: int) -> tuple[int, int]:

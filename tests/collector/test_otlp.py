@@ -239,6 +239,41 @@ def test_no_unusual_encoding_hides_a_deep_value(value: bytes) -> None:
     assert accepted.resource_spans[0].scope_spans[0].spans[0].attributes[0].value.string_value == "[[]]"
 
 
+def group(tag: int, content: bytes) -> bytes:
+    return bytes([tag << 3 | 3]) + content + bytes([tag << 3 | 4])
+
+
+def block(resource: bytes = b"", span: bytes = b"") -> bytes:
+    return delimited(b"\x0a", resource + delimited(b"\x12", delimited(b"\x12", b"\x2a\x01s" + span)))
+
+
+SHADOW = delimited(b"\x0a", b"tracegrade.arm") + delimited(b"\x12", delimited(b"\x0a", b"shadow"))
+
+MISSPELT = {
+    "resource as a group": block(group(1, delimited(b"\x0a", SHADOW))),
+    "attribute as a group": block(delimited(b"\x0a", group(1, SHADOW))),
+    "value as a group": block(span=delimited(b"\x4a", b"\x0a\x01k" + group(2, b"\x0a\x01v"))),
+    "array in an array as a group": block(
+        span=delimited(
+            b"\x4a", b"\x0a\x01k" + delimited(b"\x12", delimited(b"\x2a", delimited(b"\x0a", group(5, b""))))
+        )
+    ),
+    "unknown group": block(span=group(12, b"")),
+    "name as a number": block(span=b"\x28\x07"),
+    "time as a text": block(span=b"\x3a\x0812345678"),
+}
+
+
+@pytest.mark.parametrize("body", MISSPELT.values(), ids=MISSPELT.keys())
+def test_fields_only_some_readers_see_are_left_out(body: bytes) -> None:
+    """ClickHouse reads a group as the message, and a length-delimited number as a number; protobuf reads neither."""
+    seen = ExportTraceServiceRequest.FromString(body)
+    seen.DiscardUnknownFields()
+    accepted = accept_traces(body)
+    assert accepted.payload == seen.SerializeToString()
+    assert accepted.count == 1
+
+
 # --- garbage ------------------------------------------------------------------------------------------------------
 
 

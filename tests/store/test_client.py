@@ -172,6 +172,7 @@ def test_a_closed_store_says_so(engine_path: Path) -> None:
         ),
         ("Code: 210. DB::Exception: Connection refused.", Retryable),
         ("Code: 26. DB::Exception: Cannot parse.", Permanent),
+        ("Code: 36. DB::Exception: Unknown setting value.", Retryable),
     ],
 )
 def test_a_failure_says_what_may_be_tried(said: str, kind: type[Exception]) -> None:

@@ -261,9 +261,17 @@ def test_logs_keep_their_event_name_wherever_it_was_written(store: Store, tmp_pa
     ]
 
 
-def test_bytes_that_are_no_otlp_are_refused_for_good(store: Store, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff\xff\xff\xff\xff",
+        # A value that is a text and a number, in the resource: the engine calls that an argument.
+        b"\x0a\x0f\x0a\x0d\x0a\x0b\x0a\x01k\x12\x06\x0a\x02ab\x18\x05",
+    ],
+)
+def test_bytes_that_cannot_be_stored_are_refused_for_good(store: Store, tmp_path: Path, body: bytes) -> None:
     path = tmp_path / "segment"
-    path.write_bytes(b"\x05\xff\xff\xff\xff\xff")
+    path.write_bytes(_VarintBytes(len(body)) + body)
     with pytest.raises(Permanent):
         store.load("traces", "garbage", path)
     assert store.query("SELECT count() AS n FROM otel_traces") == [{"n": 0}]

@@ -134,6 +134,22 @@ def test_fields_nobody_knows_go_where_something_is_found_in_them(tmp_path: Path)
     assert run(build(tmp_path), known + harmless) == known + harmless
 
 
+@pytest.mark.parametrize(
+    "value",
+    [b"\x12\x16\x0a\x14%b\x12\x02\x18\x05" % EMAIL.encode(), b"\x12\x1b\x7a\x14%b\x0a\x03abc" % EMAIL.encode()],
+    ids=["behind a later value", "in an unknown field"],
+)
+def test_what_protobuf_does_not_show_of_an_attribute_goes(tmp_path: Path, value: bytes) -> None:
+    attribute = b"\x0a\x01k" + value
+    span = b"\x4a" + bytes([len(attribute)]) + attribute
+    scope = b"\x12" + bytes([len(span)]) + span
+    block = b"\x12" + bytes([len(scope)]) + scope
+    payload = b"\x0a" + bytes([len(block)]) + block
+    after = run(build(tmp_path), payload)
+    assert EMAIL.encode() not in after
+    assert ExportTraceServiceRequest.FromString(after).ByteSize() == len(after) < len(payload)
+
+
 def test_counts_name_rules_and_no_values(tmp_path: Path) -> None:
     by = build(tmp_path)
     run(by, traces(lambda span: setattr(span.attributes.add(key="a").value, "string_value", f"{EMAIL} {EMAIL} {CARD}")))
@@ -181,18 +197,26 @@ def test_a_failure_keeps_the_structure_and_no_content(
         span.attributes.add(key="gen_ai.usage.input_tokens").value.int_value = 7
         span.events.add(name="private words").attributes.add(key="a").value.string_value = "private words"
         span.status.message = "private words"
-        span.trace_state = "private=words"
+        span.trace_state = "private=words,tracegrade=shadow"
         span.links.add(trace_id=b"l" * 16, trace_state="private=words")
 
     sent = ExportTraceServiceRequest.FromString(traces(fill))
     sent.resource_spans[0].schema_url = sent.resource_spans[0].scope_spans[0].schema_url = "private words"
     sent.resource_spans[0].resource.entity_refs.add(type="private words")
+    origin = {"tracegrade.arm": "shadow", "tracegrade.tenant": "acme", "deployment.environment.name": "shadow"}
+    for key, value in origin.items():
+        sent.resource_spans[0].resource.attributes.add(key=key).value.string_value = value
     with caplog.at_level(logging.DEBUG):
         after = run(by, sent.SerializeToString())
     by.close()
     assert b"private" not in after
     assert "private" not in caplog.text
-    spans = ExportTraceServiceRequest.FromString(after).resource_spans[0].scope_spans[0].spans
+    (block,) = ExportTraceServiceRequest.FromString(after).resource_spans
+    assert {pair.key: pair.value.string_value for pair in block.resource.attributes} == origin | {
+        "service.name": "support"
+    }
+    spans = block.scope_spans[0].spans
+    assert [span.trace_state for span in spans] == ["", "tracegrade=shadow", ""]
     assert [span.span_id for span in spans] == [number.to_bytes(8) for number in range(3)]
     attributes = {pair.key: pair.value for pair in spans[1].attributes}
     assert attributes["gen_ai.tool.name"].string_value == "send"
