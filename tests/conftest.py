@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from graders import base
 from store.client import Dsn, Store, connect
 
 
@@ -32,3 +33,10 @@ def store(_shared_store: Store) -> Store:
     for table in tables:
         _shared_store.command(f"TRUNCATE TABLE {table['name']}")
     return _shared_store
+
+
+@pytest.fixture(autouse=True)
+def _graders_of_other_tests_are_unknown(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, grader in list(base._registry.items()):
+        if name.startswith("test/") and grader.__module__ != request.module.__name__:
+            monkeypatch.delitem(base._registry, name)

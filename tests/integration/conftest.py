@@ -31,7 +31,8 @@ def serve(tmp_path: Path) -> Callable[..., Any]:
         collector = {"grpc_port": 0, "http_port": 0, "segment_age_seconds": 0.1, **extra.pop("collector", {})}
         config = {
             "data_dir": str(data_dir), "collector": collector, "clickhouse": {"port": 0},
-            "gate": {"port": 0, "grpc_port": 0}, "grading": {"grace_seconds": 0.2, "idle_seconds": 2}, **extra,
+            "gate": {"port": 0, "grpc_port": 0}, "admin": {"port": 0},
+            "grading": {"grace_seconds": 0.2, "idle_seconds": 2}, **extra,
         }  # fmt: skip
         (data_dir / "tracegrade.yaml").write_text(yaml.safe_dump(config))
         command: list[str | Path] = [
