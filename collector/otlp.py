@@ -210,7 +210,8 @@ def _is_misspelt(folded: Any) -> bool:
     To protobuf such a field is unknown, and no check here sees it; ClickHouse's reader may take it for the real one.
     """
     known = folded.DESCRIPTOR.fields_by_number
-    if any(field.wire_type == _GROUP or field.field_number in known for field in UnknownFieldSet(folded)):
+    unknown: Any = UnknownFieldSet(folded)
+    if any(field.wire_type == _GROUP or field.field_number in known for field in unknown):
         return True
     return any(_is_misspelt(inner) for field, inner in folded.ListFields() if field.message_type is not None)
 

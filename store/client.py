@@ -27,7 +27,7 @@ from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
 from clickhouse_connect.driver.query import QueryResult
 
-from store import migrate, schema
+from store import engine, migrate, schema
 from store.cases import case_document, read_case
 from store.dialects import quote
 from store.errors import OutOfMemory, Permanent, Retryable
@@ -143,7 +143,7 @@ class Store:
         d = self.dsn
         if d.embedded:
             try:
-                import chdb  # noqa: F401
+                engine.load()
             except ImportError as error:
                 raise Permanent(
                     "the embedded engine is not installed; run pip install 'tracegrade[embedded]', "
@@ -152,7 +152,9 @@ class Store:
             Path(d.path).mkdir(parents=True, exist_ok=True)
         return _guard(
             lambda: (
-                clickhouse_connect.get_client(interface="chdb", path=d.path, database=database)
+                clickhouse_connect.get_client(
+                    interface="chdb", path=d.path, database=database, chdb_options=engine.OPTIONS
+                )
                 if d.embedded
                 else clickhouse_connect.get_client(
                     host=d.host,

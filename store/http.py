@@ -49,11 +49,10 @@ from fcntl import fcntl
 from typing import IO, Any
 from urllib.parse import parse_qsl
 
-import chdb
 import uvicorn
 from clickhouse_connect.driver.binding import quote_identifier
 
-from store import native
+from store import engine, native
 from store.framing import Unpack, pack
 from store.inflate import Inflate
 from store.listen import listen
@@ -275,7 +274,7 @@ class EngineHTTP:
         self._max_body = max_body
         self._local_only = local_only
         # The engine stops when its last handle closes; this one keeps it running between requests.
-        self._anchor: Any = chdb.connect(self._path)
+        self._anchor: Any = engine.connect(self._path)
         self._anchor_lock = threading.Lock()
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="engine-http")
         self._running = 0
@@ -632,7 +631,7 @@ class EngineHTTP:
         try:
             session_id = "" if request.readonly else request.params.get("session_id", "")
             if not session_id:
-                handle = chdb.connect(self._path)
+                handle = engine.connect(self._path)
                 try:
                     self._run_on(handle, request, answer, out, None)
                 finally:
@@ -728,7 +727,7 @@ class EngineHTTP:
                         "TOO_MANY_SIMULTANEOUS_QUERIES",
                         "1000 sessions are open; close some or wait for them to expire",
                     )
-                session = self._sessions[session_id] = _Session(chdb.connect(self._path), 0)
+                session = self._sessions[session_id] = _Session(engine.connect(self._path), 0)
             elif session.busy:
                 raise Refused(373, "SESSION_IS_LOCKED", f"Session {session_id} is locked by a concurrent client")
             session.busy = True

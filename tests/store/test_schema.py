@@ -172,8 +172,10 @@ _ONE_SHARD = """
 _USE = """
 import json, re, sys
 from pathlib import Path
+from store import engine
 from store.client import Dsn, connect
 from store.schema import Layout, migrations
+engine.OPTIONS["config-file"] = "cluster.xml"
 sys.path.insert(0, sys.argv[1])
 from test_schema import send
 from graders import load_graders
@@ -199,7 +201,9 @@ with connect(Dsn(embedded=True, path=str(here / "db"), database="spread")) as st
 
 def test_one_shard_without_replicas_stores_and_grades(tmp_path: Path) -> None:
     """The cluster's tables for real, but for replication and the way between servers."""
-    (tmp_path / "config.xml").write_text(_ONE_SHARD)
+    (tmp_path / "cluster.xml").write_text(_ONE_SHARD)
+    # What the working directory holds is nobody's wish: the engine would keep its data there.
+    (tmp_path / "config.xml").write_text("<clickhouse><path>elsewhere</path></clickhouse>")
     root = Path(__file__).parents[2]
     said = subprocess.run(
         [sys.executable, "-c", _USE, str(Path(__file__).parent)],
@@ -210,6 +214,7 @@ def test_one_shard_without_replicas_stores_and_grades(tmp_path: Path) -> None:
         "otel_traces": 120, "otel_traces_local": 120, "agent_spans": 120, "traces_v": 40, "graded_traces": 40,
         "otel_traces_trace_id_ts": 40, "ungraded": 0,
     }  # fmt: skip
+    assert not (tmp_path / "elsewhere").exists()
 
 
 def test_a_database_on_one_server_is_not_spread(databases: list[Store]) -> None:
