@@ -21,7 +21,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 
 from collector.auth import ANYONE, Doorkeeper
 from collector.intake import Intake
-from collector.memory import HELD_BYTES, Lease
+from collector.memory import HELD_BYTES, Lease, on_thread
 from collector.otlp import Encoding
 from collector.outcomes import ANSWERS, Kind, Outcome, Refusal, export_response, grpc_metadata
 from collector.unpack import STEP, is_gzip, is_zlib, too_large, unpack
@@ -109,7 +109,7 @@ class _Door:
         if len(raw) <= STEP:
             body = unpack(raw, compression, self._limit)
         else:
-            body = await asyncio.to_thread(unpack, raw, compression, self._limit)
+            body = await on_thread(unpack, raw, compression, self._limit)
         lease.take(len(body))
         return body
 

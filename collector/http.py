@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from collector.auth import Doorkeeper
 from collector.intake import Intake
-from collector.memory import Lease
+from collector.memory import Lease, on_thread
 from collector.otlp import Encoding
 from collector.outcomes import ANSWERS, RETRY_SECONDS, Kind, Outcome, Refusal, export_response, http_body
 from collector.unpack import COMPRESSIONS, STEP, too_large, unpack
@@ -106,7 +106,7 @@ class HttpApp:
         if len(raw) <= STEP:
             body = unpack(raw, compression, self._limit)
         else:
-            body = await asyncio.to_thread(unpack, raw, compression, self._limit)
+            body = await on_thread(unpack, raw, compression, self._limit)
         lease.take(len(body))
         return body
 

@@ -15,7 +15,7 @@ from typing import Final, ParamSpec, TypeVar
 from collector.auth import Caller
 from collector.commit import GroupCommit, ShuttingDown
 from collector.ledger import Ledger
-from collector.memory import Memory
+from collector.memory import Memory, on_thread
 from collector.mend import mended
 from collector.metrics import MESSAGE, data_points
 from collector.otlp import Accepted, Encoding, Reject, RejectReason, Signal, accept
@@ -102,22 +102,15 @@ class Intake:
         if not aside:
             return work(*arguments, **named)
         async with self._threads:
-            return await asyncio.to_thread(work, *arguments, **named)
+            return await on_thread(work, *arguments, **named)
 
     async def _redacted(self, redactor: Redactor, signal: Signal, accepted: Accepted) -> Accepted:
         payload = accepted.payload
-        if len(payload) > _INLINE_BYTES:
-            async with self._threads:
-                found = await asyncio.to_thread(redactor.screen, payload)
-        else:
-            found = redactor.screen(payload)
+        found = await self._work(len(payload) > _INLINE_BYTES, redactor.screen, payload)
         if found is None:
             return accepted
-        if redactor.patient or len(payload) > _INLINE_REDACTED:
-            async with self._threads:
-                payload = await asyncio.to_thread(redactor.rewrite, signal, payload, found)
-        else:
-            payload = redactor.rewrite(signal, payload, found)
+        aside = redactor.patient or len(payload) > _INLINE_REDACTED
+        payload = await self._work(aside, redactor.rewrite, signal, payload, found)
         return replace(accepted, payload=payload)
 
     def answered(self, transport: str, kind: Kind | None, outcome: Outcome) -> None:
@@ -125,8 +118,7 @@ class Intake:
         self._ledger.answered(outcome, transport, kind or "none")
 
     async def _count(self, encoding: Encoding, body: bytes) -> Taken:
-        async with self._threads:
-            points = await asyncio.to_thread(data_points, encoding, body)
+        points = await self._work(True, data_points, encoding, body)
         if not points:
             return Taken(Outcome.EMPTY)
         if not self._metrics_seen:

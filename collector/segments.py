@@ -352,7 +352,8 @@ class SegmentLog:
     def oldest_seconds(self) -> float:
         """How long the oldest sealed segment has been waiting, by the wall clock; 0 if none is."""
         with self._shared:
-            oldest = self._sealed[0].id if self._sealed else ""
+            # A file that somebody put here may be called anything.
+            oldest = next((segment.id for segment in self._sealed if _ID.fullmatch(segment.id)), "")
         return max(0.0, time.time() - int(oldest[:16], 16) / 1e9) if oldest else 0.0
 
     def probe(self) -> None:

@@ -363,6 +363,19 @@ def test_an_empty_open_segment_disappears(tmp_path: Path) -> None:
     log.close()
 
 
+def test_a_segment_under_another_name_is_taken_too(tmp_path: Path) -> None:
+    """Somebody brought it from elsewhere."""
+    body = request("brought")
+    (tmp_path / "copy of one.traces.pb").write_bytes(varint(len(body)) + body)
+    log = open_log(tmp_path)
+    assert log.oldest_seconds() == 0.0
+    put(log, "own")
+    log.seal_all()
+    assert stored(log) == ["brought", "own"]
+    assert log.oldest_seconds() > 0.0
+    log.close()
+
+
 def test_half_written_replacements_and_orphans_are_removed_and_strangers_left_alone(tmp_path: Path) -> None:
     for name in ("0a.traces.pb.tmp", "0a.traces.index", "0a.traces.split"):
         (tmp_path / name).write_bytes(b"x")

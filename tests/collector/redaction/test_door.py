@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import logging
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from collector.redaction import Finding, redactor
 from store import Retryable
 
 EMAIL, CARD, PASSWORD = "jane.doe@example.com", "4111 1111 1111 1111", "hunter2-not-said"
@@ -105,6 +108,35 @@ def test_large_requests_are_redacted_on_a_thread(start: Any, sink: Any) -> None:
     (stored,) = sink.records()
     assert [raw for raw in RAW if raw in stored] == []
     assert stored.count(b"x y ") == 2**19
+
+
+def test_senders_who_leave_free_no_memory_that_a_thread_still_holds(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working, done = threading.Event(), threading.Event()
+
+    class Waiting:
+        def detect(self, text: str, /) -> list[Finding]:
+            working.set()
+            assert done.wait(30)
+            return []
+
+    monkeypatch.setattr(redactor, "_detector", lambda name: Waiting())
+    running = start(redaction={"detectors": ["waiting"], "detector_seconds": 30})
+    with grpc.insecure_channel(running.grpc) as channel:
+        export = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export")
+        call = export.future(spans(), timeout=30)
+        assert working.wait(30)
+        call.cancel()
+        time.sleep(0.2)
+        held = running.collector.memory.held
+        done.set()
+    assert held == len(spans())
+    deadline = time.monotonic() + 10
+    while running.collector.memory.held and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert running.collector.memory.held == 0
+    running.assert_books_balance()
 
 
 def test_by_default_secrets_go_and_the_rest_stays(start: Any, sink: Any) -> None:
