@@ -262,12 +262,12 @@ class Loader:
 def _read_journal(path: Path) -> dict[tuple[int, int], tuple[str | None, list[int]]]:
     """What the store said to ranges of records: why it refused, or None and the damaged ones it was not sent.
 
-    A line cut short by a crash counts for nothing.
+    A line cut short by a crash counts for nothing. 0.1 wrote refusals only, and nothing of damage.
     """
     verdicts: dict[tuple[int, int], tuple[str | None, list[int]]] = {}
     for line in path.read_bytes().splitlines():
         with suppress(ValueError):
-            first, end, reason, left_out = json.loads(line)
+            first, end, reason, left_out = [*json.loads(line), []][:4]
             verdicts[first, end] = reason, left_out
     return verdicts
 

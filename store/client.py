@@ -11,6 +11,7 @@ An embedded database belongs to one process. Others reach it through that proces
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -83,28 +84,40 @@ class Dsn:
     def parse(cls, text: str, database: str = "tracegrade") -> Dsn:
         """Raises ValueError that says which forms are understood."""
         url = urlsplit(text)
+        shown = repr(re.sub(r"//.*@", "//…@", text, flags=re.DOTALL))  # a password stays where it is
+        if url.query or url.fragment:
+            raise ValueError(f"store {shown} has no use for `?` and `#`; in a path or password write %3F and %23")
         if url.scheme == "chdb":
             path = unquote(url.netloc + url.path)
+            if "?" in path:
+                raise ValueError(f"store {shown} names a directory with a `?`, which the engine cannot open")
             if not path:
                 raise ValueError(
-                    f"store {text!r} names no directory; write chdb:///absolute/path or chdb://relative/path"
+                    f"store {shown} names no directory; write chdb:///absolute/path or chdb://relative/path"
                 )
             return cls(embedded=True, path=str(Path(path).expanduser().resolve()), database=database)
         if url.scheme in ("clickhouse", "clickhouses", "http", "https"):
             secure = url.scheme in ("clickhouses", "https")
             if not url.hostname:
-                raise ValueError(f"store {text!r} names no host; write {url.scheme}://user:password@host:8123/database")
+                raise ValueError(f"store {shown} names no host; write {url.scheme}://user:password@host:8123/database")
+            try:
+                port = url.port or (8443 if secure else 8123)
+            except ValueError:
+                raise ValueError(
+                    f"store {shown}: the port is a number up to 65535; in a user or password write %3A, %2F and %40 for "
+                    "`:`, `/` and `@`"
+                ) from None
             return cls(
                 embedded=False,
                 host=url.hostname,
-                port=url.port or (8443 if secure else 8123),
+                port=port,
                 user=unquote(url.username or "default"),
                 password=unquote(url.password or ""),
                 secure=secure,
                 database=unquote(url.path.strip("/")) or database,
             )
         raise ValueError(
-            f"store {text!r} is not understood; write chdb:///path for the embedded engine "
+            f"store {shown} is not understood; write chdb:///path for the embedded engine "
             "or clickhouse://user:password@host:8123/database for a server"
         )
 

@@ -313,6 +313,18 @@ def test_after_a_crash_in_a_split_a_damaged_record_is_found_by_its_checksum(tmp_
     assert reasons == {"cannot parse poison", "the checksum does not match"}
 
 
+def test_a_split_begun_by_0_1_goes_on(tmp_path: Path, sink: Any) -> None:
+    """A store that takes the whole now would have what is stored of it twice."""
+    with opened(tmp_path) as books:
+        books.add(b"one", b"two")
+        [segment] = books.log.sealed()
+        segment.split.write_text('\n[0, 2, "no"]\n[1, 2, "never"]\n[0, 1, "torn')
+    with opened(tmp_path) as books:
+        books.load_all(sink)
+        assert books.counts.quarantined == len(b"two")
+    assert sink.calls == [f"{segment.id}:0"]
+
+
 def test_a_split_without_its_index_is_set_aside_whole(tmp_path: Path, sink: Any) -> None:
     with opened(tmp_path) as books:
         books.add(b"one", b"two")

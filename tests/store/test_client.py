@@ -135,12 +135,20 @@ def test_values_are_never_read_as_sql(store: Store) -> None:
         ("/var/db", "chdb:///path"),
         ("chdb://", "names no directory"),
         ("clickhouse://", "names no host"),
-        ("postgres://host/db", "not understood"),
+        ("postgres://me:s3cret@host/db", "not understood"),
+        ("clickhouse://me:s3cret@/db", "names no host"),
+        ("clickhouse://me:s3cret@host/db?secure=1", "no use for"),
+        ("clickhouse://me:s3cret#more@host/db", "write %3F and %23"),
+        ("clickhouse://me:s3cret/more@host/db", "in a user or password write"),
+        ("clickhouse://me:s3cret@host:99999/db", "up to 65535"),
+        ("chdb:///var/db?config-file=other.xml", "no use for"),
+        ("chdb:///var/db%3Fconfig-file=other.xml", "which the engine cannot open"),
     ],
 )
 def test_a_bad_store_address_says_what_to_write(text: str, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+    with pytest.raises(ValueError, match=says) as raised:
         Dsn.parse(text)
+    assert "s3cret" not in str(raised.value)
 
 
 def test_store_addresses_are_taken_apart() -> None:
