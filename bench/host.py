@@ -2,6 +2,7 @@
 
     host.py engine DIRECTORY DATABASE
     host.py collector BUFFER_DIRECTORY DSN [GROUP...]     groups of redaction rules; none by default
+    host.py receiver BUFFER_DIRECTORY                     the collector, which throws away what it would load
 
 Prints one JSON object when ready, then one for each line it reads: `cost` (CPU and memory), `count TABLE` (rows),
 `settle` (once no merges run), `keep VIEW...` (drop all other views behind otel_traces). Ends with stdin.
@@ -23,7 +24,7 @@ import machine
 from collector.commit import SWITCH_SECONDS
 from collector.service import Collector
 from collector.settings import CollectorSettings
-from store.client import Store, connect
+from store.client import Signal, Store, connect
 
 
 def _answer(store: Store, line: str) -> Any:
@@ -96,11 +97,37 @@ async def _collector(buffer: str, dsn: str, groups: list[str]) -> None:
             await collector.stop(5)
 
 
+class _Nowhere:
+    """Takes every segment; what it costs to receive is left."""
+
+    def load(self, signal: Signal, segment_id: str, path: Path) -> None:
+        pass
+
+
+async def _receiver(buffer: str) -> None:
+    sys.setswitchinterval(SWITCH_SECONDS)
+    settings = {"buffer_dir": Path(buffer), "grpc_port": 0, "http_port": 0, "redaction": {"groups": []}}
+    collector = Collector(CollectorSettings.model_validate(settings), _Nowhere())
+    await collector.start()
+    print(json.dumps({"grpc": collector.grpc_port, "http": collector.http_port}), flush=True)
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        answer: Any = True
+        match line.split():
+            case ["cost"]:
+                answer = {"cpu": machine.cpu_seconds(os.getpid()), "rss": machine.peak_rss_mb(os.getpid())}
+            case ["count"]:
+                answer = collector.stats().signals["traces"].stored
+        print(json.dumps(answer), flush=True)
+    await collector.stop(5)
+
+
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["engine", directory, database]:
             _engine(directory, database)
         case ["collector", buffer, dsn, *groups]:
             asyncio.run(_collector(buffer, dsn, groups))
+        case ["receiver", buffer]:
+            asyncio.run(_receiver(buffer))
         case _:
             sys.exit(__doc__)

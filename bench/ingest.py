@@ -134,6 +134,19 @@ def tracegrade_http(
             return {**result, "collector_mb": collector.ask("cost")["rss"], "clickhouse_mb": engine.ask("cost")["rss"]}
 
 
+def tracegrade_receiving(requests: int, folder: Path, *, protocol: str) -> dict[str, float]:
+    with hosted("receiver", folder / "buffer") as host:
+        result = _measure(
+            lambda: (host.ask("cost")["cpu"], 0.0),
+            lambda: int(host.ask("count")),
+            lambda: None,
+            host.ready[protocol],
+            requests,
+            protocol,
+        )
+        return {**result, "collector_mb": host.ask("cost")["rss"]}
+
+
 def tracegrade_embedded(requests: int, folder: Path, *, keep: str = "") -> dict[str, float]:
     with hosted("collector", folder / "buffer", f"chdb://{folder / 'db'}") as host:
         if keep != ALL:
@@ -190,6 +203,12 @@ def main() -> None:
     about = machine.describe()
     found = machine.versions("tracegrade", "chdb-core", "clickhouse-connect", "grpcio", "uvicorn")
     systems: dict[str, Callable[[Path], dict[str, float]]] = {
+        "tracegrade, OTLP/gRPC to disk": lambda folder: tracegrade_receiving(
+            4 * options.requests, folder, protocol="grpc"
+        ),
+        "tracegrade, OTLP/HTTP to disk": lambda folder: tracegrade_receiving(
+            4 * options.requests, folder, protocol="http"
+        ),
         "tracegrade, over HTTP, otel_traces": lambda folder: tracegrade_http(options.requests, folder),
         "tracegrade, over HTTP, + agent_spans": lambda folder: tracegrade_http(
             options.requests, folder, keep="agent_spans_mv"
@@ -279,11 +298,15 @@ def _ratios(summary: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]
     ratios: dict[str, float] = {}
     other = summary.get("rotel, over HTTP, otel_traces")
     for name, row in summary.items():
-        if other is not None and name.startswith("tracegrade"):
+        if other is not None and name.startswith("tracegrade") and not name.endswith("to disk"):
             ratios[f"cpu of [{name}] / rotel"] = round(row["settled_us"]["median"] / other["settled_us"]["median"], 3)
     if "phoenix, sqlite" in summary:
         ours = summary["tracegrade, embedded, all views"]["spans_a_second"]["median"]
         ratios["spans/s embedded / phoenix"] = round(ours / summary["phoenix, sqlite"]["spans_a_second"]["median"], 1)
+    if other is not None:
+        row = summary["tracegrade, OTLP/HTTP to disk"]
+        front = round(row["collector_us"]["median"] / other["collector_us"]["median"], 3)
+        ratios["cpu of [tracegrade, OTLP/HTTP to disk] / rotel alone"] = front
     return ratios
 
 
