@@ -16,7 +16,7 @@ from collector.auth import Caller
 from collector.commit import GroupCommit, ShuttingDown
 from collector.ledger import Ledger
 from collector.memory import Memory, on_thread
-from collector.mend import mended
+from collector.mend import mended, mended_json
 from collector.metrics import MESSAGE, data_points
 from collector.otlp import Accepted, Encoding, Reject, RejectReason, Signal, accept
 from collector.outcomes import Kind, Outcome, Refusal, Taken
@@ -85,10 +85,10 @@ class Intake:
         try:
             accepted = await self._work(large or encoding is Encoding.JSON, accept, signal, encoding, body)
         except Reject as reject:
-            if reject.reason is not RejectReason.MALFORMED_PROTOBUF:
+            if reject.reason not in (RejectReason.MALFORMED_PROTOBUF, RejectReason.MALFORMED_JSON):
                 raise
             # On a thread whatever its size: it goes through every field in Python.
-            fixed = await self._work(True, _accept_mended, signal, body)
+            fixed = await self._work(True, _accept_mended, signal, encoding, body)
             if fixed is None:
                 raise
             accepted = fixed
@@ -127,13 +127,14 @@ class Intake:
         return Taken(Outcome.NOT_STORED, points, MESSAGE)
 
 
-def _accept_mended(signal: Signal, body: bytes) -> Accepted | None:
-    """What is left of a malformed body once its text is UTF-8; None if that is not what was wrong."""
-    fixed = mended(signal, body)
+def _accept_mended(signal: Signal, encoding: Encoding, body: bytes) -> Accepted | None:
+    """What is left of a malformed body once its text is Unicode; None if that is not what was wrong."""
+    fixed = mended(signal, body) if encoding is Encoding.PROTOBUF else mended_json(body)
     if fixed is None:
         return None
+    accepted = accept(signal, encoding, fixed[0])
     note = f"{fixed[1]} texts were not UTF-8; each byte that could not be read was stored as U+FFFD"
-    return replace(accept(signal, Encoding.PROTOBUF, fixed[0]), message=note)
+    return accepted if accepted.rejected else replace(accepted, message=note)
 
 
 def _taken(accepted: Accepted) -> Taken:

@@ -1,12 +1,14 @@
-"""Mends requests whose text is not UTF-8, which protobuf does not allow and some exporters send all the same.
+"""Mends requests whose text is not Unicode, which neither protobuf nor JSON allows and some exporters send all the same.
 
 A tool's output in another character set, or a prompt cut in the middle of a character, would otherwise cost the whole request:
-the sender must not retry it, and drops it. Mended, each byte that cannot be read becomes U+FFFD, and the answer says so. Used
-only after a request was found malformed; anything else that is wrong with it stays wrong.
+the sender must not retry it, and drops it. Mended, each byte that cannot be read becomes U+FFFD, as does each half of a
+character (JavaScript cuts there, and writes the half as an escape), and the answer says so. Used only after a request was found
+malformed; anything else that is wrong with it stays wrong.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -26,6 +28,31 @@ def mended(signal: Signal, body: bytes) -> tuple[bytes, int] | None:
         return (request.SerializeToString(), count) if count else None
     except DecodeError:
         return None
+
+
+def mended_json(body: bytes) -> tuple[bytes, int] | None:
+    """`body` with all its text in Unicode, and how often it was not; None if that is not what was wrong."""
+    count = 0
+
+    def whole(escape: re.Match[bytes]) -> bytes:
+        nonlocal count
+        if escape["pair"]:
+            return escape[0]
+        count += 1
+        return escape["before"] + rb"\ufffd"
+
+    readable = _readable(body)
+    fixed = _SURROGATES.sub(whole, readable)
+    count += readable.count(_UNREADABLE) - body.count(_UNREADABLE)
+    return (fixed, count) if count else None
+
+
+_UNREADABLE: Final = "\ufffd".encode()
+_SURROGATES: Final = re.compile(
+    rb"(?<!\\)(?P<before>(?:\\\\)*)"
+    rb"\\u[dD](?:(?P<pair>[89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|[89a-fA-F][0-9a-fA-F]{2})"
+)
+"""Escapes of a character's halves, together or alone, behind backslashes that escape each other."""
 
 
 def _mend(message: Any) -> int:

@@ -24,7 +24,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
-from collector.mend import _LOOSE, mended
+from collector.mend import _LOOSE, mended, mended_json
+from collector.otlp import Encoding, accept_traces
 from collector.outcomes import Outcome
 
 LOOSE = _LOOSE["traces"]
@@ -127,6 +128,30 @@ def test_text_that_is_not_utf8_is_mended_and_said(start: Any, sink: Any) -> None
     assert span.trace_id == b"\xff\xfe" * 8
     assert span.attributes[0].value.string_value == "cut in the middle \ufffd"
     assert running.collector.stats().requests == {Outcome.MARKED: 3}
+
+
+@given(st.lists(st.sampled_from(["a", "\\", "\ud83d", "\ude00", '"', "ud83d", "\n", "\ufffd"])).map("".join))
+def test_half_characters_in_json_are_mended(text: str) -> None:
+    """JavaScript cuts texts between the halves of a character, and writes each as an escape of its own."""
+    body = spans({"name": text})
+    read = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    found = mended_json(body)
+    assert (found is None) == (read.count("\ufffd") == text.count("\ufffd"))
+    taken = ExportTraceServiceRequest.FromString(accept_traces(found[0] if found else body, Encoding.JSON).payload)
+    assert taken.resource_spans[0].scope_spans[0].spans[0].name == read
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored"), [(rb"cut \ud83d", "cut \ufffd"), (b"caf\xe9", "caf\ufffd")], ids=["half a character", "Latin-1"]
+)
+def test_json_that_is_not_unicode_is_mended_and_said(start: Any, sink: Any, sent: bytes, stored: str) -> None:
+    running = start(sink)
+    answer = running.post("/v1/traces", spans({"name": "@"}).replace(b"@", sent), JSON).json()["partialSuccess"]
+    assert answer["rejectedSpans"] == "0"
+    assert answer["errorMessage"].startswith("1 texts were not UTF-8")
+    assert running.post("/v1/traces", spans({"name": "@"}).replace(b"@", sent) + b"}", JSON).status_code == 400
+    running.stop()
+    assert sink.span_names() == [stored]
 
 
 def test_a_deep_value_in_a_mended_request_is_flattened_like_any_other(start: Any, sink: Any) -> None:
