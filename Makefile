@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration check format docs proto bench bench-ingest bench-small bench-redact bench-grade bench-gate soak clean
+.PHONY: help demo test integration check format docs proto bench bench-ingest bench-small bench-decode bench-redact bench-grade bench-gate soak clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,6 +120,9 @@ bench-small: $(VENV)/.dev ## Small requests beside rotel, the OpenTelemetry Coll
 
 bench-redact: $(VENV)/.dev ## What redaction costs and finds, beside plain re and Presidio; the last line is JSON
 	@$(BIN)/python bench/redact.py $(ARGS)
+
+bench-decode: $(VENV)/.dev ## What decides the cost of a span inside ClickHouse; the last line is JSON
+	@$(BIN)/python bench/decode.py $(ARGS)
 
 bench-grade: $(VENV)/.dev ## Agent spans a second a core; the last line is JSON
 	@$(BIN)/python bench/grade.py $(ARGS)
