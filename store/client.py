@@ -11,6 +11,7 @@ An embedded database belongs to one process. Others reach it through that proces
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections import defaultdict
@@ -33,6 +34,9 @@ from store.cases import case_document, read_case
 from store.dialects import quote
 from store.errors import OutOfMemory, Permanent, Retryable
 from store.types import Case, Grade, LogEvent, Span, SpanEvent, SpanKind, ToolCall
+
+# The driver warns of every try that failed, and only that it did; what failed is in the error that is raised.
+logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
 
 Signal = Literal["traces", "logs"]
 _T = TypeVar("_T")
@@ -447,9 +451,20 @@ def _guard(call: Callable[[], _T]) -> _T:
         memory = code in _MEMORY and "DB::Exception: Received from " not in str(error)
         permanent = code in _PERMANENT or (code == _BAD_ARGUMENTS and "Invalid protobuf data" in str(error))
         kind = Permanent if permanent else OutOfMemory if memory else Retryable
-        raise kind(str(error)) from error
+        raise kind(_unanswered(error) or str(error)) from error
     except OSError as error:
         raise Retryable(str(error)) from error
+
+
+def _unanswered(error: ClickHouseError) -> str:
+    """Who does not answer and why, in a sentence; empty if somebody did. The driver's own words repeat the request."""
+    root: BaseException = error
+    while (before := root.__cause__ or root.__context__) is not None:
+        root = before
+    if getattr(error, "code", None) is not None or not isinstance(root, OSError):
+        return ""
+    where = re.search(r"\((https?://[^()\s]+)\)$", str(error))
+    return f"the store{f' at {where[1]}' if where else ''} does not answer: {root.strerror or root}"
 
 
 def _identifier(name: str) -> str:

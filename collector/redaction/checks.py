@@ -132,6 +132,13 @@ def secret(text: str) -> int:
     return len(text) if mixed and entropy(text) >= 3 and literal(text) else 0
 
 
+def regions() -> frozenset[str]:
+    """Countries by their ISO codes: those that have telephones."""
+    import phonenumbers
+
+    return frozenset(phonenumbers.SUPPORTED_REGIONS)
+
+
 def phone(text: str, regions: tuple[str | None, ...] = (None,)) -> int:
     """A number that can be dialled from anywhere, or within `regions`."""
     return len(text) if not _NOT_DIALLED.fullmatch(text) and dialled(text, regions) else 0

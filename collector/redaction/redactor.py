@@ -34,7 +34,6 @@ from collector.redaction.text import Detector, Texts, Work, keyed, typed
 from collector.redaction.wire import Hits, Leaves, rewrite
 from collector.stamp import ARM, TENANT
 from store import StoreError
-from store.yamlfile import ConfigError
 
 DETECTORS: Final = "tracegrade.redactors"
 """Entry points: each names something that is called without arguments and returns a `Detector`."""
@@ -256,17 +255,17 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def make_redactor(settings: RedactionSettings, key_file: Path) -> Redactor | None:
-    """None if nothing is to be replaced; `key_file` stands in where the settings name none. Raises `StoreError`."""
-    try:
-        rules = Ruleset(
-            settings.groups,
-            countries=settings.countries,
-            deny=settings.deny,
-            allow=settings.allow,
-            own=settings.rules,
-        )
-    except ConfigError as error:
-        raise RedactionUnavailable(f"`redaction.rules` cannot be used:\n{error}") from None
+    """None if nothing is to be replaced; `key_file` stands in where the settings name none.
+
+    Raises `ConfigError` for a rules file that cannot be used, `StoreError` for a key or a detector.
+    """
+    rules = Ruleset(
+        settings.groups,
+        countries=settings.countries,
+        deny=settings.deny,
+        allow=settings.allow,
+        own=settings.rules,
+    )
     if rules.empty and not settings.detectors:
         return None
     detectors = {name: _detector(name) for name in settings.detectors}
@@ -278,11 +277,11 @@ def _detector(name: str) -> Detector:
     points = {point.name: point for point in entry_points(group=DETECTORS)}
     if name not in points:
         known = ", ".join(sorted(points)) or "none is installed"
-        raise RedactionUnavailable(f"`redaction.detectors`: no detector is called {name!r}; known: {known}")
+        raise RedactionUnavailable(f"`collector.redaction.detectors`: no detector is called {name!r}; known: {known}")
     try:
         made: Detector = points[name].load()()
     except Exception as error:
         raise RedactionUnavailable(
-            f"`redaction.detectors`: {name} ({points[name].value}) cannot be used: {type(error).__name__}: {error}"
+            f"`collector.redaction.detectors`: {name} ({points[name].value}) cannot be used: {type(error).__name__}: {error}"
         ) from error
     return made

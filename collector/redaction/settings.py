@@ -6,8 +6,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
+from collector.redaction import checks
 from collector.redaction.rules import Country, Group
 
 
@@ -35,6 +36,18 @@ class RedactionSettings(BaseModel):
     """Holds the key, and is made if it is not there; by default `redaction.key` in `data_dir`. Collectors should share one."""
     countries: tuple[Country, ...] = ()
     """ISO codes of the countries whose national identifiers and phone numbers are known, e.g. [US, DE]."""
+
+    @field_validator("countries")
+    @classmethod
+    def _there(cls, countries: tuple[str, ...]) -> tuple[str, ...]:
+        if countries:
+            known = checks.regions()
+            if strange := [country for country in countries if country not in known]:
+                raise ValueError(
+                    f"no country is called {', '.join(strange)}; write ISO 3166 codes, as GB for the United Kingdom"
+                )
+        return countries
+
     deny: tuple[str, ...] = ()
     """Attribute and JSON keys whose whole value is replaced; * stands for anything. Comes before everything else."""
     allow: tuple[str, ...] = ()

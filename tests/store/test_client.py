@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import socket
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -192,3 +194,12 @@ def test_a_failure_says_what_may_be_tried(said: str, kind: type[Exception]) -> N
     with pytest.raises(Exception, match="DB::Exception") as raised:
         client_module._guard(fail)
     assert type(raised.value) is kind
+
+
+def test_a_server_that_is_away_is_named_in_one_sentence(caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        port = nobody.getsockname()[1]
+    with caplog.at_level(logging.WARNING), pytest.raises(Retryable) as raised:
+        connect(f"clickhouse://user:hidden@127.0.0.1:{port}/x")
+    assert str(raised.value) == f"the store at http://127.0.0.1:{port} does not answer: Connection refused"
+    assert "clickhouse_connect" not in caplog.text

@@ -224,6 +224,7 @@ def test_a_store_that_is_away_is_no_reason_not_to_receive(start: Callable[..., A
     log = (server.data_dir / "log").read_text()
     assert "receiving, but not storing yet" in log
     assert "urllib3" not in log
+    assert "clickhouse_connect" not in log
     assert SECRET not in log
 
 
@@ -266,6 +267,11 @@ def test_own_traces_into_the_own_port_end_the_start(start: Callable[..., Any], t
     server = start(tmp_path / "data", wait=False, traces_endpoint=endpoint, collector=collector)
     assert server.process.wait(60) != 0
     assert "is this collector's own port" in (server.data_dir / "log").read_text()
+
+
+def test_a_port_for_own_traces_that_is_none_is_named() -> None:
+    with pytest.raises(StoreError, match=r"`traces_endpoint` http://otel\.example:99999/v1/traces"):
+        start_tracing("http://otel.example:99999/v1/traces", ())
 
 
 @pytest.mark.parametrize(("host", "here"), [("127.0.0.1", True), ("192.0.2.1", False), ("x" * 300, False)])

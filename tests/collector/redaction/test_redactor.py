@@ -19,6 +19,7 @@ from collector.redaction import Finding, Redactor, make_redactor, redactor
 from collector.redaction.rules import Group
 from collector.redaction.settings import RedactionSettings
 from store import StoreError
+from store.yamlfile import ConfigError
 
 EMAIL, CARD = "jane.doe@example.com", "4111 1111 1111 1111"
 
@@ -293,6 +294,11 @@ def test_nothing_to_redact_is_no_redactor(tmp_path: Path) -> None:
     assert make_redactor(RedactionSettings(groups=[], deny=["a"]), tmp_path / "key") is not None
 
 
+def test_a_country_that_is_none_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no country is called UK, XX; write ISO 3166 codes"):
+        RedactionSettings(countries=["GB", "UK", "XX"])
+
+
 def test_an_unknown_detector_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"'nobody'; known"):
         build(tmp_path, detectors=["nobody"])
@@ -319,7 +325,7 @@ def test_an_unknown_detector_is_an_error(tmp_path: Path) -> None:
 def test_a_bad_rule_file_is_an_error(tmp_path: Path, text: str, says: str) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(text)
-    with pytest.raises(StoreError, match=says):
+    with pytest.raises(ConfigError, match=says):
         build(tmp_path, rules=path)
 
 
@@ -347,5 +353,5 @@ def test_rules_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_a_missing_rule_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         build(tmp_path, rules=tmp_path / "none.yaml")
