@@ -511,9 +511,12 @@ class SegmentLog:
             path.unlink()
             return
         if found.damaged or found.torn:
-            # Without an index the new file is read by its structure, whatever moment the power fails at.
+            # Without an index the new file is read by its structure, whatever moment the power fails at. A disk too full for
+            # the new file leaves the old one its index.
+            fresh = _write_beside(path, b"".join(data[entry.offset : entry.end] for entry in found.kept))
             index.unlink(missing_ok=True)
-            write_file(path, b"".join(data[entry.offset : entry.end] for entry in found.kept))
+            os.replace(fresh, path)
+            sync_directory(self.directory)
         kept = _moved_together(found.kept)
         if kept != tuple(listed) or not index.exists():
             write_file(index, b"".join(entry.packed() for entry in kept))
@@ -672,13 +675,17 @@ def _write_all(fd: int, buffers: Sequence[bytes]) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Replace `path` durably."""
+    os.replace(_write_beside(path, data), path)
+    sync_directory(path.parent)
+
+
+def _write_beside(path: Path, data: bytes) -> Path:
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
-    sync_directory(path.parent)
+    return temporary
 
 
 def sync_directory(directory: Path) -> None:

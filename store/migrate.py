@@ -76,6 +76,12 @@ def attach(database: Database, layout: Layout, found: list[Source]) -> list[str]
 def would_attach(database: Database, layout: Layout, found: list[Source]) -> list[str]:
     """The statements `attach` would run."""
     known = done_to(database) | {source.version for source in found}
+    views: dict[str, str] = {}
+    for source in sources(known):
+        if (other := views.setdefault(source.view, source.name)) != source.name:
+            raise Permanent(
+                f"{other} and {source.name} would both be read by a view {source.view}, and one of them no longer; rename one"
+            )
     layout = laid_out(database, layout, known)
     return [ledger(layout), *(text for _, texts in pending(database, layout, known) for text in texts)]
 

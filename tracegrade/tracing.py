@@ -22,7 +22,11 @@ from store import StoreError
 def start_tracing(endpoint: str, own_ports: Collection[int]) -> Callable[[], None]:
     """Send spans to `endpoint` from now on; what it returns sends the last of them. Raises `StoreError`."""
     url = urlsplit(endpoint)
-    if (url.port or (443 if url.scheme == "https" else 80)) in own_ports and is_here(url.hostname or ""):
+    try:
+        port = url.port or (443 if url.scheme == "https" else 80)
+    except ValueError as error:
+        raise StoreError(f"`traces_endpoint` {endpoint}: {error}; a port is a number up to 65535") from None
+    if port in own_ports and is_here(url.hostname or ""):
         raise StoreError(
             f"`traces_endpoint` {endpoint} is this collector's own port: it would trace itself without end; "
             "name another collector, or leave it out"

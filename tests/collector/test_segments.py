@@ -544,6 +544,20 @@ def test_a_failed_write_is_taken_back_even_if_taking_back_fails_at_first(
     log.close()
 
 
+def test_a_disk_full_at_recovery_does_not_let_damage_pass(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    put(log, "x" * 2000, "b", "y" * 2000)
+    crash(log)
+    data = only(tmp_path, "*.open")
+    flip(data, data.read_bytes().index(b"b"))
+    with full_disk(1500), pytest.raises(BufferUnusable, match="File too large"):
+        open_log(tmp_path)
+    log, names = reopened(tmp_path)
+    assert names == ["x" * 2000, "y" * 2000]
+    assert len(quarantined(tmp_path)) == 1
+    log.close()
+
+
 def test_a_segment_that_cannot_be_created_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = open_log(tmp_path)
 

@@ -341,6 +341,17 @@ def test_names_that_are_none(name: str) -> None:
         Source.parse("traces", name, "here")
 
 
+def test_no_table_is_put_in_place_of_another(place: Callable[..., Place]) -> None:
+    """Names that differ only in what a view's name cannot hold."""
+    here = place(FORMS["classic"], FORMS["classic"].replace("otel_traces", "`otel-traces`", 1))
+    attach(here.store, Layout(), here.sources())
+    beside = find(here.store, "attach_otel.otel-traces", None, here.store.database)
+    with pytest.raises(Permanent, match="rename one"):
+        attach(here.store, Layout(), beside)
+    here.insert(TRACE, NOW)
+    assert scalars(here.store) == READ
+
+
 def test_a_dry_run_changes_nothing(place: Callable[..., Place]) -> None:
     here = place(FORMS["classic"])
     said = would_attach(here.store, Layout(), here.sources())
