@@ -40,7 +40,7 @@ from zlib_ng import zlib_ng as zlib
 from collector.ledger import Ledger
 from collector.otlp import Signal
 from collector.quarantine import Quarantine, UnknownPiece
-from collector.segments import Entry, Segment, SegmentLog, read_index, sync_directory
+from collector.segments import DAMAGED, Entry, Segment, SegmentLog, read_index, sync_directory
 from store import OutOfMemory, Permanent, Retryable
 
 _FIRST_DELAY_SECONDS: Final = 0.1
@@ -192,7 +192,7 @@ class Loader:
         verdicts = _read_journal(segment.split)
         slice_ends = time.monotonic() + _SLICE_SECONDS
         asked = False
-        aside: dict[int, str] = {}
+        aside: dict[int, tuple[str, str]] = {}
         pending = [(0, len(entries))]
         while pending:
             first, end = pending.pop()
@@ -215,15 +215,15 @@ class Loader:
                 verdicts[first, end] = refusal, damaged
             reason, left_out = verdicts[first, end]
             if reason is None:
-                aside |= dict.fromkeys(left_out, "the checksum does not match")
+                aside |= {number: (f"{DAMAGED}-{number}", "the checksum does not match") for number in left_out}
             elif alone:
-                aside[first] = reason
+                aside[first] = str(first), reason
             else:
                 middle = (first + end) // 2
                 pending += [(middle, end), (first, middle)]
         # Not before all is decided: what people do with a piece must not be undone when a split is taken up again.
-        for number, reason in aside.items():
-            self._set_aside(segment, data, entries[number], number, reason)
+        for number, (part, reason) in aside.items():
+            self._set_aside(segment, data, entries[number], part, reason)
         return sum(entries[number].count for number in aside)
 
     def _refusal_of_part(self, segment: Segment, name: str, records: list[bytes]) -> str | None:
@@ -253,10 +253,10 @@ class Loader:
         self._exhausted.pop(name, None)
         return reason
 
-    def _set_aside(self, segment: Segment, data: bytes, entry: Entry, number: int, reason: str) -> None:
-        _log.warning("record %d of segment %s goes to quarantine: %s", number, segment.id, reason)
+    def _set_aside(self, segment: Segment, data: bytes, entry: Entry, part: str, reason: str) -> None:
+        _log.warning("record %s of segment %s goes to quarantine: %s", part, segment.id, reason)
         record = data[entry.offset : entry.end]
-        self._log.quarantine(segment.id, segment.signal, str(number), record, count=entry.count, reason=reason)
+        self._log.quarantine(segment.id, segment.signal, part, record, count=entry.count, reason=reason)
 
 
 def _read_journal(path: Path) -> dict[tuple[int, int], tuple[str | None, list[int]]]:

@@ -33,7 +33,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from zlib_ng import zlib_ng as zlib
 
 from collector.otlp import SIGNALS, Signal
-from collector.segments import examine, payload_of, sync_directory, write_file
+from collector.segments import DAMAGED, examine, payload_of, sync_directory, write_file
 from store import OutOfMemory, Permanent
 
 _ID: Final = re.compile(r"[A-Za-z0-9]+-[A-Za-z0-9-]+")
@@ -79,6 +79,11 @@ class Piece:
     def reason(self) -> str:
         """Why it is here."""
         return self.note.reason if self.note else "its note is missing or damaged"
+
+    @property
+    def damaged(self) -> bool:
+        """Whether its bytes are not those that were acknowledged, although they may still be readable."""
+        return self.id.partition("-")[2].startswith(DAMAGED)
 
     def facts(self) -> dict[str, object]:
         """Everything but the payload."""

@@ -78,6 +78,10 @@ _RECORDS_PER_WRITEV: Final = 256
 """Two buffers each; the kernel takes 1024 buffers a call."""
 
 
+DAMAGED: Final = "damaged"
+"""How the parts begin that the disk, not the sender, spoilt."""
+
+
 class BufferUnusable(StoreError):
     """The buffer directory cannot be used; nothing can start."""
 
@@ -502,7 +506,7 @@ class SegmentLog:
         for damage in found.damaged:
             lost = data[damage.offset : damage.end]
             # A segment may be damaged at the same place twice, after what stood there was taken out.
-            part = f"damaged-{damage.offset}-{zlib.crc32(lost):08x}"
+            part = f"{DAMAGED}-{damage.offset}-{zlib.crc32(lost):08x}"
             self.quarantine(segment_id, signal, part, lost, count=damage.count, reason=damage.reason)
             self.recovery.quarantined[signal] += damage.count or 0
             self.recovery.damaged_records += 1

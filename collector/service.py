@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
 import time
@@ -32,6 +33,8 @@ _HIGH_WATER: Final = 0.9
 _PROBE_SECONDS: Final = 10.0
 """How often readiness tries the disk while nothing is wrong with it."""
 _TELL_SECONDS: Final = 2.0
+
+_log = logging.getLogger(__name__)
 
 
 class Collector:
@@ -79,6 +82,11 @@ class Collector:
                 self._ledger.quarantined(signal, log.recovery.quarantined[signal])
             self._ledger.torn_bytes = log.recovery.torn_bytes
             self._ledger.damaged_records = log.recovery.damaged_records
+            if log.recovery.damaged_records:
+                _log.warning(
+                    "%d records in the buffer were damaged and are in quarantine; `tracegrade quarantine list` shows them",
+                    log.recovery.damaged_records,
+                )
 
             loader = Loader(log, self._sink, self._ledger, sealed)
             loader.start()

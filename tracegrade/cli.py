@@ -584,12 +584,17 @@ def quarantine_retry(
 ) -> None:
     """Drive it into the store again; what is refused again stays, with the new reason.
 
+    Damaged pieces are not what was acknowledged: they are stored only if they are named, not by --all.
     While a collector has the buffer open it is asked to do it; otherwise it is done here. Exits with 4 unless all is stored.
     """
     config = configured(config_path)
     kept = set_aside(config)
+    pieces = chosen(kept, ids, everything)
+    if everything and (damaged := sum(piece.damaged for piece in pieces)):
+        click.echo(f"left alone because they are damaged: {damaged}; look at them, and name those to be stored", err=True)
+        pieces = [piece for piece in pieces if not piece.damaged]
     answers: dict[str, str | None] = {}
-    for piece, refusal in guarded(lambda: _retry(config, kept, chosen(kept, ids, everything), wait)):
+    for piece, refusal in guarded(lambda: _retry(config, kept, pieces, wait)):
         answers[piece.id] = refusal
         if as_json:
             click.echo(json.dumps({"id": piece.id, "stored": refusal is None, "reason": refusal}, ensure_ascii=False))

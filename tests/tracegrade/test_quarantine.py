@@ -131,6 +131,16 @@ def test_retry_without_a_server_stores_what_can_be_stored(home: Path, tracegrade
     assert tracegrade("quarantine", "retry", GOOD, "--config", config).returncode == 2
 
 
+def test_retry_of_all_leaves_what_the_disk_spoilt(home: Path, tracegrade: Any) -> None:
+    spoilt = f"{SEGMENT}-damaged-0-1"
+    set_aside(home / "data", **{"damaged-0-1": request("not what was sent")})
+    config = home / "tracegrade.yaml"
+    done = tracegrade("quarantine", "retry", "--all", "--json", "--config", config)
+    assert spoilt not in done.stdout
+    assert "left alone because they are damaged: 1" in done.stderr
+    assert tracegrade("quarantine", "retry", spoilt, "--config", config).returncode == 0
+
+
 def test_retry_beside_a_running_server_is_done_by_it(start: Any, tracegrade: Any, tmp_path: Path) -> None:
     set_aside(tmp_path, good=request("a"), noise=b"\xff")
     server = start(tmp_path)
