@@ -19,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from collector.otlp import Signal
+from collector.segments import varint
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
@@ -114,7 +115,7 @@ def _message(node: _Node, data: bytes, start: int, end: int, hits: Hits, leaves:
                 if new is not None:
                     pieces.append(data[copied:begin])
                     if what is not None:
-                        pieces += [data[begin : begin + _size(tag)], _as_varint(len(new)), new]
+                        pieces += [data[begin : begin + _size(tag)], varint(len(new)), new]
                     copied = stop
                 hit = hits.next_after(stop)
             position = stop
@@ -168,12 +169,3 @@ def _varint(data: bytes, position: int) -> tuple[int, int]:
 
 def _size(number: int) -> int:
     return max(1, (number.bit_length() + 6) // 7)
-
-
-def _as_varint(number: int) -> bytes:
-    out = bytearray()
-    while number > 0x7F:
-        out.append(number & 0x7F | 0x80)
-        number >>= 7
-    out.append(number)
-    return bytes(out)
