@@ -591,7 +591,9 @@ def quarantine_retry(
     kept = set_aside(config)
     pieces = chosen(kept, ids, everything)
     if everything and (damaged := sum(piece.damaged for piece in pieces)):
-        click.echo(f"left alone because they are damaged: {damaged}; look at them, and name those to be stored", err=True)
+        click.echo(
+            f"left alone because they are damaged: {damaged}; look at them, and name those to be stored", err=True
+        )
         pieces = [piece for piece in pieces if not piece.damaged]
     answers: dict[str, str | None] = {}
     for piece, refusal in guarded(lambda: _retry(config, kept, pieces, wait)):
