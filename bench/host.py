@@ -25,6 +25,7 @@ from collector.commit import SWITCH_SECONDS
 from collector.service import Collector
 from collector.settings import CollectorSettings
 from store.client import Signal, Store, connect
+from tracegrade.config import Config
 
 
 def _answer(store: Store, line: str) -> Any:
@@ -77,7 +78,8 @@ async def _collector(buffer: str, dsn: str, groups: list[str]) -> None:
     with connect(dsn) as store:
         store.apply_schema()
         settings = {"buffer_dir": Path(buffer), "grpc_port": 0, "http_port": 0, "redaction": {"groups": groups}}
-        collector = Collector(CollectorSettings.model_validate(settings), store)
+        config = Config.model_validate({"store": dsn, "collector": settings})
+        collector = Collector(config.collector_settings, store)
         await collector.start()
         try:
             ready = {"grpc": collector.grpc_port, "http": collector.http_port}

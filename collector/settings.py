@@ -66,7 +66,7 @@ class CollectorSettings(BaseModel):
     disk_budget_bytes: Annotated[int, Field(gt=0)] = 4 * 2**30
     """Disk the buffer may take, quarantine included; above it senders are told to try again."""
     segment_bytes: Annotated[int, Field(gt=0)] = 32 * 2**20
-    """Size at which a segment is handed to the store."""
+    """Size at which a segment is handed to the store; if not given, twice this when the store is a server."""
     segment_records: Annotated[int, Field(gt=0)] = 10_000
     """Number of requests at which a segment is handed to the store."""
     segment_age_seconds: Annotated[float, Field(gt=0)] = 1.0

@@ -108,6 +108,9 @@ class Config(_Section):
         redaction = self.collector.redaction
         if "buffer_dir" not in self.collector.model_fields_set:
             update["buffer_dir"] = self.data_dir / "buffer"
+        if "segment_bytes" not in self.collector.model_fields_set and not self.dsn.startswith("chdb:"):
+            # Large inserts are cheaper a span; an embedded engine takes the memory for them from this process.
+            update["segment_bytes"] = 2 * self.collector.segment_bytes
         if redaction.key_file is None:
             update["redaction"] = redaction.model_copy(update={"key_file": self.data_dir / "redaction.key"})
         return self.collector.model_copy(update=update)

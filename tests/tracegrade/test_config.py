@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from store.yamlfile import ConfigError
-from tracegrade.config import explain, load_config
+from tracegrade.config import Config, explain, load_config
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -168,3 +168,12 @@ def test_a_password_is_not_printed(tmp_path: Path) -> None:
 def test_the_documentation_shows_every_key() -> None:
     page = Path(__file__).parents[2] / "docs" / "configuration.md"
     assert "\n".join(explain(load_config(None, {}))) in page.read_text(), "paste the output of `tracegrade config`"
+
+
+def test_a_server_is_sent_larger_segments_unless_their_size_is_given() -> None:
+    server = {"store": "clickhouse://127.0.0.1/x"}
+    sizes = [
+        Config.model_validate(given).collector_settings.segment_bytes
+        for given in ({}, server, {**server, "collector": {"segment_bytes": 5}})
+    ]
+    assert sizes == [32 * 2**20, 64 * 2**20, 5]
