@@ -9,8 +9,8 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { PROVIDER, SCENARIO, SYSTEM, USER, run } from './scripted_mcp.mjs';
 
 const claude = `${process.cwd()}/node_modules/.bin/claude`;
-mkdirSync('work', { recursive: true });
-process.chdir('work');
+mkdirSync('desk', { recursive: true });
+process.chdir('desk');
 writeFileSync('order-A-100.json', '{"status": "delivered", "total": 42.5}');
 writeFileSync('refund', 'echo ledger unavailable >&2; exit 1\n');
 const answer = {

@@ -37,8 +37,8 @@ const asks = '[[rule]]\nmcpName = "support"\ntoolName = "send_refund"\ndecision 
 writeFileSync(`${home}/policy.toml`, SCENARIO === 'denied' ? asks : '');
 // The model is told of the directory, so it is an empty one.
 const gemini = `${process.cwd()}/node_modules/.bin/gemini`;
-mkdirSync('work', { recursive: true });
-process.chdir('work');
+mkdirSync('desk', { recursive: true });
+process.chdir('desk');
 const session = ['--session-id', '00000000-0000-4000-8000-000000000001', '--policy', `${home}/policy.toml`];
 // It tells the kernel's version, which would name the machine.
 writeFileSync(`${home}/os.cjs`, "require('os').release = () => '0'; require('module').syncBuiltinESMExports();\n");

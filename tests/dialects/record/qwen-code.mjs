@@ -32,8 +32,8 @@ writeFileSync(
   }),
 );
 const modules = `${process.cwd()}/node_modules`;
-mkdirSync('work', { recursive: true });
-process.chdir('work');
+mkdirSync('desk', { recursive: true });
+process.chdir('desk');
 // Nobody can be asked: in `denied` the refund needs a person and is refused.
 const options = ['--model', 'scripted-1', '--system-prompt', SYSTEM, '--session-id', '00000000-0000-4000-8000-000000000001'];
 await run(`${modules}/.bin/node`, [`${modules}/@qwen-code/qwen-code/cli.js`, ...options, '--exclude-tools', 'skill', '--prompt', USER], {
