@@ -22,7 +22,7 @@ import machine
 import payload
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
-from graders import Grader, grader_types, load_graders, run_graders
+from graders import Grader, GraderSets, grader_types, load_graders, run_graders
 from graders.assembler import assemble
 from graders.worker import Worker
 from store.client import Dsn, Store, connect
@@ -93,7 +93,7 @@ def _measure(
         ),
     }
     # Once: a second time there would be nothing to grade.
-    worker = Worker(store, graders, grace_ms=0, idle_ms=1)
+    worker = Worker(store, GraderSets(graders), grace_ms=0, idle_ms=1)
     started, graded = time.process_time(), 0
     while batch := worker.run_once():
         graded += batch

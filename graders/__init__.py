@@ -7,6 +7,7 @@ This is the front door for plugin authors: it imports no client and no server. T
 from graders.assembler import assemble
 from graders.base import (
     Grader,
+    GraderSets,
     Score,
     failed,
     grader_types,
@@ -17,14 +18,15 @@ from graders.base import (
     skip,
     unknown,
 )
-from graders.policy import ApprovalPolicy, load_policy
+from graders.policy import AgentPolicy, load_policy
 from store.types import Evidence, Grade, Outcome, Severity, Span, SpanKind, ToolCall, Trace
 
 __all__ = [
-    "ApprovalPolicy",
+    "AgentPolicy",
     "Evidence",
     "Grade",
     "Grader",
+    "GraderSets",
     "Outcome",
     "Score",
     "Severity",

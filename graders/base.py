@@ -31,6 +31,7 @@ from typing import Any, ClassVar, NamedTuple
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from graders.policy import AgentPolicy
 from store.cases import canonical, digest_of
 from store.types import Evidence, Grade, Outcome, Severity, Trace
 from store.yamlfile import ConfigError, Problem, problems_of
@@ -145,8 +146,13 @@ def grader_types() -> Mapping[str, type[Grader]]:
     return dict(sorted(_registry.items()))
 
 
-def load_graders(spec: Mapping[str, Mapping[str, Any] | None], file: str = "graders") -> tuple[Grader, ...]:
-    """Build the graders that `spec` names, each with its configuration; raises `ConfigError` with every problem."""
+def load_graders(
+    spec: Mapping[str, Mapping[str, Any] | None], file: str = "graders", *, policy: AgentPolicy | None = None
+) -> tuple[Grader, ...]:
+    """Build the graders that `spec` names, each with its configuration; raises `ConfigError` with every problem.
+
+    Those with a field `policy` are given `policy`, unless their own configuration holds one.
+    """
     problems = list(_load_plugins())
     graders: list[Grader] = []
     for name, config in spec.items():
@@ -156,7 +162,10 @@ def load_graders(spec: Mapping[str, Mapping[str, Any] | None], file: str = "grad
             problems.append(Problem(file, 0, str(name), f"no such grader; known: {known}"))
             continue
         try:
-            graders.append(kind.model_validate({} if config is None else config))
+            given = dict(config or {})
+            if policy is not None and "policy" in kind.model_fields:
+                given.setdefault("policy", policy)
+            graders.append(kind.model_validate(given))
         except ValidationError as error:
             problems += problems_of(error, kind, file, key=(name,))
     if problems:
@@ -167,6 +176,27 @@ def load_graders(spec: Mapping[str, Mapping[str, Any] | None], file: str = "grad
 def set_digest(graders: Iterable[Grader]) -> str:
     """Names a set of configured graders; changes when any of them would grade differently."""
     return _digest(sorted([g.grader_name, g.grader_version, g.config_digest] for g in graders))
+
+
+class GraderSets:
+    """Which graders judge a trace: those made for the first policy that is for its agent or service."""
+
+    def __init__(
+        self, otherwise: Sequence[Grader], by_policy: Sequence[tuple[AgentPolicy, Sequence[Grader]]] = ()
+    ) -> None:
+        self._otherwise = tuple(otherwise)
+        self._by_policy = [(policy, tuple(graders)) for policy, graders in by_policy]
+        self.digest = set_digest(self._otherwise)
+        if by_policy:
+            self.digest = _digest([self.digest, *(set_digest(graders) for _, graders in self._by_policy)])
+
+    def of(self, trace: Trace) -> tuple[Grader, ...]:
+        """The graders of one trace."""
+        if not self._by_policy:
+            return self._otherwise
+        root = trace.root
+        names = (root.agent, root.service) if root else ("",)
+        return next((graders for policy, graders in self._by_policy if policy.covers(*names)), self._otherwise)
 
 
 def run_graders(graders: Sequence[Grader], trace: Trace) -> list[Grade]:

@@ -1,21 +1,28 @@
-"""Which tool calls are consequential and what counts as approval of one: the approval policy.
+"""What one agent may do, as its operator wrote it down: effects of tools, who may approve what, budgets, severities.
 
-A policy is a YAML file an operator writes (`load_policy`); the rule that applies it is `graders.checks.approval`. Effects are
-`read`, `write` and `irreversible`; a read is never consequential. The first entry of `tools` whose pattern matches decides.
+A policy is a YAML file (`load_policy`); the rules that apply it are graders with a field `policy`, and `GraderSets` picks for
+each trace the first policy whose `agents` match. Effects are `read`, `write` and `irreversible`; a read is never
+consequential. The first entry of `tools` whose pattern matches decides.
 
     version: 1
+    agents: ["support-*"]
     tools:
       - {match: "get_*", effect: read}
-      - {match: send_money, effect: irreversible, when: [{argument: amount, is: ">", value: 100}]}
+      - {match: send_money, effect: irreversible, when: [{argument: amount, is: ">", value: 100}], approvers: [treasury]}
+    roles:
+      treasury: {deciders: ["anna@example.com"], mechanisms: [human]}
     approval:
-      explicit: {mechanisms: [human], absence: breach}
+      explicit: {mechanisms: [human], absence: breach, separation_of_duty: true}
       user_confirmation: {spent_by: message}
       standing: ["already agreed to any required confirmations"]
+    budgets: {tool_calls: 30, calls: {web_search: 5}, cost_usd: 1.5}
+    severities: {"tools/loop": medium, "approval/boundary": {expired: medium}}
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -24,7 +31,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from store.types import ToolCall
+from store.types import Severity, ToolCall
 from store.yamlfile import load_yaml
 
 Mechanism = Literal[
@@ -107,6 +114,37 @@ class ToolRule(_Part):
     effect: Literal["read", "write", "irreversible"]
     when: tuple[Condition, ...] = ()
     """All must hold for a call to need approval; none means always."""
+    approvers: tuple[str, ...] = ()
+    """Names of `roles`; an approval by a decider of one of them counts. None means anyone `approval` accepts."""
+    confirm: tuple[str, ...] = ()
+    """Arguments whose values the user must have been shown, or have said, for a confirmation to be of this call. None means
+    those that can be checked."""
+    untrusted_output: bool = True
+    """Whether what the tool returns may hold a stranger's words: a page, a mail, a file. False for the owner's own records."""
+
+
+class Role(_Part):
+    """Who may approve."""
+
+    deciders: tuple[str, ...] = ()
+    """Ids as records give them, or shell patterns; none means anyone whom the record itself puts in this role."""
+    mechanisms: frozenset[Mechanism] = frozenset({"human"})
+    """How they decide."""
+
+
+class Budgets(_Part):
+    """Limits of one trace; None asks nothing."""
+
+    tool_calls: int | None = Field(default=None, ge=0)
+    calls: Mapping[str, int] = Field(default_factory=dict)
+    """Calls by tool name or shell pattern."""
+    model_calls: int | None = Field(default=None, ge=0)
+    input_tokens: int | None = Field(default=None, ge=0)
+    output_tokens: int | None = Field(default=None, ge=0)
+    seconds: float | None = Field(default=None, gt=0)
+    """From the start of the root to its end."""
+    cost_usd: float | None = Field(default=None, ge=0)
+    errors: int | None = Field(default=None, ge=0)
 
 
 class Explicit(_Part):
@@ -120,6 +158,8 @@ class Explicit(_Part):
     """An approval of scope `once` that names only the tool is spent by the first call that runs."""
     max_age_seconds: float | None = Field(default=None, gt=0)
     """An older decision has expired, even if it does not say so itself."""
+    separation_of_duty: bool = False
+    """An approval by whom the agent works for (`user.id`, `enduser.id`), or by an agent, does not count."""
     absence: Literal["by_dialect", "breach"] = "by_dialect"
     """What a missing decision means: `breach` when this service records every decision; `by_dialect` answers
     `not_observable` unless the trace shows that its telemetry can carry decisions."""
@@ -171,19 +211,26 @@ class Accepted(_Part):
         return re.compile("|".join(f"(?:{w})" for w in self.standing), re.IGNORECASE) if self.standing else None
 
 
-class ApprovalPolicy(_Part):
+class AgentPolicy(_Part):
     """The whole file."""
 
     version: Literal[1] = 1
+    agents: tuple[str, ...] = ("*",)
+    """Names of agents or services, or shell patterns: whose traces the policy is for."""
     tools: tuple[ToolRule, ...] = ()
     unlisted: Effect = Effect.UNKNOWN
     """Effect of a tool no entry matches; `unknown` is not consequential, but its calls are labelled."""
+    roles: Mapping[str, Role] = Field(default_factory=dict)
+    """Who may approve, by name; entries of `tools` refer to them."""
     approval: Accepted = Accepted()
+    budgets: Budgets = Budgets()
+    severities: Mapping[str, Severity | Mapping[str, Severity]] = Field(default_factory=dict)
+    """How much a failure matters: by grader, or by grader and label; otherwise as the grader says."""
     executed_unknown: Literal["unknown", "executed"] = "unknown"
     """Whether a call whose execution the telemetry cannot show is judged as if it ran."""
 
     @model_validator(mode="after")
-    def _reachable(self) -> ApprovalPolicy:
+    def _reachable(self) -> AgentPolicy:
         accepted = self.approval
         if accepted.explicit is None and accepted.user_confirmation is None and not accepted.standing:
             raise ValueError("`approval` opens no way to approve; give `explicit`, `user_confirmation` or `standing`")
@@ -193,23 +240,38 @@ class ApprovalPolicy(_Part):
                     raise ValueError(
                         f"tools[{later}] ({rule.match}) is never reached: {earlier.match} stands before it"
                     )
+            for role in rule.approvers:
+                if role not in self.roles:
+                    known = ", ".join(sorted(self.roles)) or "none"
+                    raise ValueError(f"tools[{later}] ({rule.match}): no role {role!r}; known: {known}")
         return self
+
+    def covers(self, *names: str) -> bool:
+        """Whether the policy is for an agent or service of one of these names."""
+        return any(fnmatchcase(name, pattern) for pattern in self.agents for name in names)
+
+    def rule(self, name: str) -> ToolRule | None:
+        """The entry of `tools` that decides about a tool."""
+        return next((r for r in self.tools if r.match == name or fnmatchcase(name, r.match)), None)
+
+    def severity(self, grader: str, label: str) -> Severity | None:
+        """What the policy says a failure of this grader with this label weighs; None when it says nothing."""
+        said = self.severities.get(grader)
+        return said.get(label) if isinstance(said, Mapping) else said
 
     def effect(self, call: ToolCall) -> tuple[Effect, bool | None]:
         """The call's effect and whether its conditions hold; None when the arguments they need are not captured."""
-        for rule in self.tools:
-            if rule.match == call.name or fnmatchcase(call.name, rule.match):
-                effect = Effect(rule.effect)
-                if effect is Effect.READ or not rule.when:
-                    return effect, True
-                if call.arguments is None:
-                    return effect, None
-                if all(c.holds(call.arguments) for c in rule.when):
-                    return effect, True
-                return effect, False
-        return self.unlisted, True
+        rule = self.rule(call.name)
+        if rule is None:
+            return self.unlisted, True
+        effect = Effect(rule.effect)
+        if effect is Effect.READ or not rule.when:
+            return effect, True
+        if call.arguments is None:
+            return effect, None
+        return effect, all(c.holds(call.arguments) for c in rule.when)
 
 
-def load_policy(path: Path | str) -> ApprovalPolicy:
+def load_policy(path: Path | str) -> AgentPolicy:
     """Read a policy file; raises `store.yamlfile.ConfigError` with every problem."""
-    return load_yaml(path, ApprovalPolicy)
+    return load_yaml(path, AgentPolicy)

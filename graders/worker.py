@@ -19,7 +19,7 @@ from typing import Any
 from opentelemetry import trace
 
 from graders.assembler import assemble
-from graders.base import Grader, run_graders, set_digest
+from graders.base import GraderSets, run_graders
 from store.client import MAX_SPANS, Store
 from store.errors import OutOfMemory, Retryable, StoreError
 from store.types import Case, Completeness, Grade, LogEvent, Outcome, Severity, Span, ToolCall
@@ -52,7 +52,7 @@ class Worker:
     def __init__(
         self,
         store: Store,
-        graders: Sequence[Grader],
+        graders: GraderSets,
         *,
         grace_ms: int = 2_000,
         idle_ms: int = 60_000,
@@ -60,8 +60,7 @@ class Worker:
         poll_s: float = 1.0,
     ) -> None:
         self._store = store
-        self._graders = tuple(graders)
-        self._digest = set_digest(graders)
+        self._graders = graders
         self._grace_ms = grace_ms
         self._idle_ms = idle_ms
         self._batch = batch
@@ -148,7 +147,7 @@ class Worker:
             "Generation": generation,
             "LastIngested": row["LastIngested"],
             "Completeness": str(completeness),
-            "GraderSet": self._digest,
+            "GraderSet": self._graders.digest,
         }
 
     def _grade_trace(
@@ -171,7 +170,7 @@ class Worker:
             return [grade], (), Completeness.COMPLETE
         if rows > MAX_SPANS:
             trace = replace(trace, completeness=Completeness.TRUNCATED)
-        grades = run_graders(self._graders, trace)
+        grades = run_graders(self._graders.of(trace), trace)
         states = {g.subject: g.label for g in grades if g.grader == "approval/boundary" and g.subject}
         made = [(trace_id, generation, call, states.get(call.key, "")) for call in trace.tool_calls]
         return grades, made, trace.completeness

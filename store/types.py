@@ -140,6 +140,12 @@ class Approval:
     evidence: str = "explicit_event"
     """`explicit_event`, `explicit_attribute`, `framework_structure`, `conversation`, `text_match`."""
     span_id: str = ""
+    roles: tuple[str, ...] = ()
+    """What the decider may decide about, if the record says so."""
+    approval_id: str = ""
+    """Joins a request for approval with its resolution, where a framework names them (not a call id)."""
+    trace_id: str = ""
+    """Another trace of the conversation that holds the record; empty for the trace at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +260,16 @@ class Case:
     """SHA-256 of the canonical form of everything above."""
 
 
+@dataclass(frozen=True, slots=True)
+class Related:
+    """What the other traces of a conversation hold that bears on this one: a run that paused is resumed in a new trace."""
+
+    approvals: tuple[Approval, ...] = ()
+    """Each with its `trace_id`."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Calls that were asked for, pending or made elsewhere, in time order."""
+
+
 class Completeness(StrEnum):
     """How much of a trace arrived."""
 
@@ -290,6 +306,8 @@ class Trace:
     """What this telemetry can show at all: keys of the dialect capability table, values `yes`, `no`, `opt_in`."""
     case: Case | None = None
     generation: int = 1
+    conversation_id: str = ""
+    related: Related = Related()
 
     @property
     def root(self) -> Span | None:
@@ -329,6 +347,10 @@ class Evidence:
     """Attribute, message index or document id."""
     text: str = ""
     """A short quotation; untrusted."""
+    start: int | None = None
+    """Where the quotation begins in what `where` names, in characters from 0; None when the whole of it is meant."""
+    end: int | None = None
+    """Where it ends, exclusive."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,8 +67,8 @@ class Grading(_Section):
     """How long a trace whose root has ended must have been quiet."""
     idle_seconds: float = Field(default=60.0, gt=0, le=604800)
     """How long a trace without a root must have been quiet."""
-    approval_policy: Path | None = None
-    """YAML file that says which tools are consequential and what counts as approval."""
+    agent_policies: tuple[Path, ...] = ()
+    """YAML files that say what agents may do: effects of tools, approvals, budgets. The first that is for a trace's agent counts."""
     graders: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of graders by name, e.g. `tools/loop: {repeats: 4}`; every built-in grader runs with or without them."""
 

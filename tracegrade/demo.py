@@ -60,7 +60,7 @@ def run(console: Console, *, keep: bool) -> None:
                     "clickhouse": {"port": 0},
                     "gate": {"port": 0, "grpc_port": 0},
                     "admin": {"port": 0},
-                    "grading": {"grace_seconds": 0.5, "approval_policy": str(example / "approvals.yaml")},
+                    "grading": {"grace_seconds": 0.5, "agent_policies": [str(example / "approvals.yaml")]},
                 }
             )
         )

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -27,8 +27,8 @@ from gate.grpc import OPTIONS as GRPC_OPTIONS
 from gate.grpc import add_gate
 from gate.policy import load_policy
 from gate.service import GateService
-from graders import Grader, grader_types, load_graders
-from graders import load_policy as load_approval_policy
+from graders import GraderSets, grader_types, load_graders
+from graders import load_policy as load_agent_policy
 from graders.worker import Worker
 from store import Retryable, StoreError
 from store.client import Dsn, Signal, Store, connect
@@ -47,12 +47,11 @@ GRPC_CONCURRENCY = 64
 log = logging.getLogger(__name__)
 
 
-def configured_graders(grading: Grading) -> tuple[Grader, ...]:
+def configured_graders(grading: Grading) -> GraderSets:
     """Every grader there is, with the options the configuration gives. Raises `ConfigError` with every problem."""
     spec = {name: dict(grading.graders.get(name, {})) for name in (*grader_types(), *grading.graders)}
-    if grading.approval_policy is not None:
-        spec["approval/boundary"]["policy"] = load_approval_policy(grading.approval_policy)
-    return load_graders(spec)
+    policies = [load_agent_policy(path) for path in grading.agent_policies]
+    return GraderSets(load_graders(spec), [(policy, load_graders(spec, policy=policy)) for policy in policies])
 
 
 class _Server(uvicorn.Server):
@@ -226,7 +225,7 @@ def _serve_clickhouse(config: Config, stack: AsyncExitStack) -> str:
     return f"{host}:{engine.port}"
 
 
-def _worker(config: Config, store: Store, graders: Sequence[Grader]) -> Worker:
+def _worker(config: Config, store: Store, graders: GraderSets) -> Worker:
     return Worker(
         store,
         graders,

@@ -26,7 +26,7 @@ from typing import Any
 from graders.base import Grader, Score, failed, passed, skip, unknown
 from graders.content import canonical
 from graders.messages import hides_calls
-from graders.policy import ApprovalPolicy, Effect, Explicit, UserConfirmation
+from graders.policy import AgentPolicy, Effect, Explicit, UserConfirmation
 from store.types import Approval, ContentState, Evidence, Message, Severity, ToolCall, Trace
 
 _GRANTS = ("allow", "modified")
@@ -52,7 +52,7 @@ class Boundary(Grader, name="approval/boundary", version="1"):
     anything. `unknown` when the telemetry cannot show whether there was a call, whether it ran, or whether it was approved.
     """
 
-    policy: ApprovalPolicy = ApprovalPolicy()
+    policy: AgentPolicy = AgentPolicy()
     """See `graders.policy`; the default lists no tool."""
 
     def grade(self, trace: Trace) -> Iterator[Score]:

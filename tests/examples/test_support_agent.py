@@ -25,7 +25,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import (
 from gate.policy import load_policy, validate_for
 from gate.suite import Suite, load_suite
 from graders.base import grader_types
-from graders.policy import ApprovalPolicy
+from graders.policy import AgentPolicy
 from graders.policy import load_policy as load_approval_policy
 from store.types import ToolCall
 
@@ -342,5 +342,5 @@ def test_the_policy_files_fit_the_agent_and_the_suite(example: Path, traces, sui
     validate_for(load_policy(example / "policy.yaml", grader_types()), suite)
 
 
-def effect(policy: ApprovalPolicy, tool: str) -> str:
+def effect(policy: AgentPolicy, tool: str) -> str:
     return policy.effect(ToolCall(key="", name=tool, index=0, start_ns=0, end_ns=0))[0]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gate.policy import parse_policy
 from gate.suite import parse_suite
-from graders import ApprovalPolicy, grader_types
+from graders import AgentPolicy, grader_types
 from store.yamlfile import parse_yaml
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -25,4 +25,4 @@ def test_the_documented_suite_and_policy_load() -> None:
 
 def test_the_documented_approval_policy_loads() -> None:
     [policy] = blocks("approvals.md")
-    assert len(parse_yaml(policy, ApprovalPolicy).tools) == 3
+    assert len(parse_yaml(policy, AgentPolicy).tools) == 3

@@ -9,10 +9,11 @@ from graders import grader_types
 
 def test_exports() -> None:
     assert sorted(graders.__all__) == [
-        "ApprovalPolicy",
+        "AgentPolicy",
         "Evidence",
         "Grade",
         "Grader",
+        "GraderSets",
         "Outcome",
         "Score",
         "Severity",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from graders.policy import ApprovalPolicy, Effect, load_policy
+from graders.policy import AgentPolicy, Effect, load_policy
 from graders.testing import agent, tool, trace
 from store.types import ToolCall
 from store.yamlfile import ConfigError, parse_yaml
@@ -45,8 +45,8 @@ def test_first_match_decides(tmp_path: Path) -> None:
 
 
 def test_unlisted_is_unknown_unless_said_otherwise() -> None:
-    assert ApprovalPolicy().effect(call("anything")) == (Effect.UNKNOWN, True)
-    assert ApprovalPolicy(unlisted=Effect.WRITE).effect(call("anything")) == (Effect.WRITE, True)
+    assert AgentPolicy().effect(call("anything")) == (Effect.UNKNOWN, True)
+    assert AgentPolicy(unlisted=Effect.WRITE).effect(call("anything")) == (Effect.WRITE, True)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_unlisted_is_unknown_unless_said_otherwise() -> None:
     ],
 )
 def test_conditions(test: str, arguments: dict[str, object], holds: bool) -> None:
-    policy = parse_yaml(f"tools: [{{match: t, effect: write, when: [{test}]}}]", ApprovalPolicy)
+    policy = parse_yaml(f"tools: [{{match: t, effect: write, when: [{test}]}}]", AgentPolicy)
     assert policy.effect(call("t", arguments)) == (Effect.WRITE, holds)
 
 
@@ -102,7 +102,7 @@ PROBLEMS = {
 def test_problems(name: str) -> None:
     text, expected = PROBLEMS[name]
     with pytest.raises(ConfigError) as caught:
-        parse_yaml(text, ApprovalPolicy, "policy.yaml")
+        parse_yaml(text, AgentPolicy, "policy.yaml")
     shown = "\n".join(map(str, caught.value.problems))
     assert all(part in shown for part in expected), shown
     assert all(p.file == "policy.yaml" and p.line > 0 for p in caught.value.problems)

@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.internal.encoder import _VarintBytes  # type: ignore[attr-defined]
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from graders import Grader, Score, Trace, load_graders, passed
+from graders import Grader, GraderSets, Score, Trace, load_graders, passed
 from graders import worker as worker_module
 from graders.testing import conversation
 from graders.worker import Worker
@@ -70,7 +70,7 @@ def send(store: Store, folder: Path, segment: str, spans: Iterable[Span]) -> Non
 
 
 def worker(store: Store, *more: Grader) -> Worker:
-    return Worker(store, (*load_graders(GRADERS), *more), grace_ms=0, idle_ms=600_000, poll_s=0.01)
+    return Worker(store, GraderSets((*load_graders(GRADERS), *more)), grace_ms=0, idle_ms=600_000, poll_s=0.01)
 
 
 def grades(store: Store, table: str = "grades FINAL") -> list[tuple[Any, ...]]:

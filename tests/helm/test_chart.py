@@ -85,10 +85,10 @@ def test_tracegrade_takes_the_configuration(chart: Path, case: str, tmp_path: Pa
     assert {str(path.parent) + "/" for path in config.policies} <= {MOUNT}
     for path in config.policies:
         load_policy(tmp_path / path.name, grader_types())
-    if config.grading.approval_policy is not None:
-        assert str(config.grading.approval_policy) == MOUNT + config.grading.approval_policy.name
-        graders.load_policy(tmp_path / config.grading.approval_policy.name)
-    used = {"tracegrade.yaml", *(p.name for p in (*config.policies, config.grading.approval_policy) if p)}
+    for policy in config.grading.agent_policies:
+        assert str(policy) == MOUNT + policy.name
+        graders.load_policy(tmp_path / policy.name)
+    used = {"tracegrade.yaml", *(p.name for p in (*config.policies, *config.grading.agent_policies))}
     assert set(manifests["ConfigMap"]["data"]) == used
 
 

@@ -17,7 +17,7 @@ import pytest
 from agent import SPANS_A_RUN, run
 from neighbours import free_port, listens, neighbour, running, until
 
-from graders import load_graders
+from graders import GraderSets, load_graders
 from graders.worker import Worker
 from store.client import Dsn, connect
 from store.kafka import statements, topics
@@ -140,7 +140,7 @@ def test_from_the_collector_over_kafka_to_grades(
         kept = store.query("SELECT Topic, Message, Error != '' AS told FROM kafka_undecodable")
         assert [(row["Topic"], row["told"]) for row in kept] == [("spans", 1)]
         assert "this is no protobuf" in str(kept[0]["Message"])
-        worker = Worker(store, load_graders({"tools/loop": {}}), grace_ms=0, idle_ms=0)
+        worker = Worker(store, GraderSets(load_graders({"tools/loop": {}})), grace_ms=0, idle_ms=0)
         while worker.run_once():
             pass
         assert store.query("SELECT uniqExact(TraceId) AS traces FROM grades_v") == [{"traces": RUNS}]

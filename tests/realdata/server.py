@@ -160,7 +160,7 @@ def serving(folder: Path) -> Iterator[Server]:
         "clickhouse": {"port": 0},
         "gate": {"port": 0, "grpc_port": 0},
         "admin": {"port": 0},
-        "grading": {"grace_seconds": 0.5, "idle_seconds": 2, "approval_policy": str(POLICY)},
+        "grading": {"grace_seconds": 0.5, "idle_seconds": 2, "agent_policies": [str(POLICY)]},
     }
     config.write_text(json.dumps(settings), encoding="utf-8")
     with log.open("wb") as output:

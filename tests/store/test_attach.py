@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from graders import load_graders
+from graders import GraderSets, load_graders
 from graders.worker import Worker
 from store import Permanent
 from store.attach import Source, backfill, find
@@ -119,7 +119,9 @@ class Place:
         )
 
     def grade(self) -> int:
-        worker = Worker(self.store, load_graders({"efficiency/errors": {}, "tools/loop": {}}), grace_ms=0, idle_ms=0)
+        worker = Worker(
+            self.store, GraderSets(load_graders({"efficiency/errors": {}, "tools/loop": {}})), grace_ms=0, idle_ms=0
+        )
         while worker.run_once():
             pass
         return int(self.store.query("SELECT uniqExact(TraceId) AS traces FROM grades_v")[0]["traces"])

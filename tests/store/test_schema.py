@@ -178,7 +178,7 @@ from store.schema import Layout, migrations
 engine.OPTIONS["config-file"] = "cluster.xml"
 sys.path.insert(0, sys.argv[1])
 from test_schema import send
-from graders import load_graders
+from graders import GraderSets, load_graders
 from graders.worker import Worker
 here = Path.cwd()
 with connect(Dsn(embedded=True, path=str(here / "db"), database="spread")) as store:
@@ -190,7 +190,7 @@ with connect(Dsn(embedded=True, path=str(here / "db"), database="spread")) as st
             store.command(text.replace("Replicated", "").replace(" replicated_dedup", " non_replicated_dedup"))
     for segment in ("one", "two", "one"):
         send(store, here, segment, 20)
-    worker = Worker(store, load_graders({"tools/loop": {}}), grace_ms=0, idle_ms=0)
+    worker = Worker(store, GraderSets(load_graders({"tools/loop": {}})), grace_ms=0, idle_ms=0)
     while worker.run_once():
         pass
     count = lambda table: store.query(f"SELECT count() AS n FROM {table}")[0]["n"]

@@ -16,7 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from collector.service import Collector
 from collector.settings import CollectorSettings
-from graders import grader_types, load_graders
+from graders import GraderSets, grader_types, load_graders
 from graders.worker import Worker
 from store.client import Store
 
@@ -90,7 +90,7 @@ def test_a_trace_of_five_thousand_spans_is_stored_and_graded(collector: Collecto
     for first in range(0, 5_000, size):
         assert post(collector, request(*spans[first : first + size])).status_code == 200
     assert collector.wait_until_loaded(30)
-    worker = Worker(store, load_graders({name: {} for name in grader_types()}), grace_ms=0, idle_ms=0)
+    worker = Worker(store, GraderSets(load_graders({name: {} for name in grader_types()})), grace_ms=0, idle_ms=0)
     assert worker.run_once() == 1
     (row,) = store.query("SELECT uniqExact(SpanId) AS spans FROM agent_spans")
     assert row["spans"] == 5_000

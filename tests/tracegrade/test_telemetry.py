@@ -25,6 +25,7 @@ from collector.outcomes import ANSWERS, Outcome
 from collector.service import Collector
 from collector.settings import CollectorSettings
 from gate.service import GateService
+from graders import GraderSets
 from graders.worker import Worker
 from store import StoreError
 from tracegrade.logs import JsonFormatter, TextFormatter
@@ -312,7 +313,7 @@ def test_text_lines_cannot_drive_a_terminal_or_forge_a_line(text: str) -> None:
 def test_the_documentation_names_every_metric_and_every_outcome(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "observe.md").read_text()
     own = OwnMetrics(Collector(CollectorSettings(buffer_dir=tmp_path), None))  # type: ignore[arg-type]
-    own.worker = Worker(None, ())  # type: ignore[arg-type]
+    own.worker = Worker(None, GraderSets(()))  # type: ignore[arg-type]
     own.gate = GateService(None, ())  # type: ignore[arg-type]
     told = {f"{m.name}{'_total' if m.type == 'counter' else ''}": f"| {m.documentation} |" for m in own.collect()}
     rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `tracegrade_")}

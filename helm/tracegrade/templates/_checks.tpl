@@ -25,8 +25,8 @@ values.schema.json's; the contents of `config` and of the policies are checked b
 {{- $found = append $found "policies: the file name tracegrade.yaml is taken by tracegrade's configuration; rename the policy's file" -}}
 {{- end -}}
 {{- end -}}
-{{- if hasKey (.Values.config.grading | default dict) "approval_policy" -}}
-{{- $found = append $found "config.grading.approval_policy cannot be set: the approval policy is text; put it under approvalPolicy" -}}
+{{- if hasKey (.Values.config.grading | default dict) "agent_policies" -}}
+{{- $found = append $found "config.grading.agent_policies cannot be set: the approval policy is text; put it under approvalPolicy" -}}
 {{- end -}}
 {{- range $key, $way := dict
       "data_dir" "the chart mounts the volume there; size it with persistence"

@@ -50,7 +50,7 @@ clickhouse: 8123
 {{- $_ := set $own "policies" $paths -}}
 {{- end -}}
 {{- if .Values.approvalPolicy -}}
-{{- $_ := set $own "grading" (dict "approval_policy" "/etc/tracegrade/approval-policy.yaml") -}}
+{{- $_ := set $own "grading" (dict "agent_policies" (list "/etc/tracegrade/approval-policy.yaml")) -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite (deepCopy .Values.config) $own) -}}
 {{- end -}}
