@@ -68,7 +68,7 @@ class Grading(_Section):
     idle_seconds: float = Field(default=60.0, gt=0, le=604800)
     """How long a trace without a root must have been quiet."""
     agent_policies: tuple[Path, ...] = ()
-    """YAML files that say what agents may do: effects of tools, approvals, budgets. The first that is for a trace's agent counts."""
+    """YAML files that say what agents may do: effects of tools, approvals, budgets. The first for a trace's agent counts."""
     graders: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of graders by name, e.g. `tools/loop: {repeats: 4}`; every built-in grader runs with or without them."""
 
