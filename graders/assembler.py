@@ -136,7 +136,7 @@ class _Assembly:
                 inputs, outputs = self.reader.events(self.events[span.span_id])
                 others.append((span, [], History(inputs), outputs))
         # An agent span repeats what its model calls said; only what they did not say is new.
-        requested = {(r.id, r.name, r.key) for shown in self.shown for r in shown.turn.requests if r.id}
+        requested = {call for shown in self.shown for call in shown.turn.calls if call[0]}
         texts = {shown.turn.text.strip() for shown in self.shown if shown.turn.requests}
         for span, system, history, outputs in (*agents, *others):
             told = History([turn for t in history.turns if (turn := _news(t, requested, texts))])
@@ -164,11 +164,11 @@ class _Assembly:
             history = history if history.turns else History(event_inputs)
             outputs = outputs or event_outputs
         if outputs and history.turns and span.kind is SpanKind.LLM:
-            asked = {(r.id, r.name, r.key) for t in outputs if t.text for r in t.requests if r.id}
+            asked = {call for t in outputs if t.text for call in t.calls if call[0]}
             reasons = [reason.canonical for reason in messages.finish_reasons(span)] if asked else []
             if reasons and "tool_call" not in reasons:  # calls asked and answered before were left on a span used again
                 answered = {t.answers for t in history.turns if t.answers}
-                known = {(r.id, r.name, r.key) for t in history.turns for r in t.requests if r.id in answered}
+                known = {call for t in history.turns for call in t.calls if call[0] in answered}
                 outputs = [turn for t in outputs if (turn := _news(t, known & asked))] if known & asked else outputs
         if span.dialect == "gemini_cli" and len(outputs) > 1:
             outputs = _one_answer(outputs)
@@ -239,6 +239,8 @@ class _Assembly:
         found = [a for event, log in told if (a := decisions.from_event(event, log.span_id))]
         asked = [s.turn.requests for s in self.shown if s.turn.requests and s.turn.role == "assistant"]
         for span in self.spans:
+            if not decisions.may_tell(span):
+                continue
             found += [a for event in span.events if (a := decisions.from_event(event, span.span_id))]
             found += decisions.from_span(span, self.tree.parent(span))
             found += decisions.suspended(span)
@@ -349,7 +351,9 @@ class _Assembly:
 
 def _news(turn: Turn, requested: Collection[tuple[str, str, str]], texts: Collection[str] = ()) -> Turn | None:
     """A turn without the calls that a model call has asked for before, in a turn with one of `texts`; None: all is known."""
-    fresh = tuple(r for r in turn.requests if (r.id, r.name, r.key) not in requested)
+    if not turn.requests:
+        return turn
+    fresh = tuple([r for r, call in zip(turn.requests, turn.calls, strict=True) if call not in requested])
     if len(fresh) == len(turn.requests):
         return turn
     text = "" if turn.text.strip() in texts else turn.text

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 
 from graders.content import call_id_of, canonical, decode
 from graders.messages import INTERRUPTED, Request
@@ -77,6 +77,18 @@ def from_event(event: SpanEvent, span_id: str) -> Approval | None:
         call_id = attributes.get("tool_use_id", attributes.get("call_id", ""))
         return _framework(said, attributes, event.time_ns, span_id, "explicit_event", call_id, tool_name_of(attributes))
     return None
+
+
+_TELLING = frozenset({
+    _DECISION + ".outcome", _APPROVAL + "status", "span.type", "crewai.policy.decision", "output.value", "final_result",
+    "mastra.agent_run.output", "mastra.agent_run.input", "input.value", "traceloop.entity.input", "gen_ai.prompt",
+})  # fmt: skip
+"""Every attribute that the readers below look at: most spans have none, and are passed over at once."""
+
+
+def may_tell(span: Span) -> bool:
+    """Whether a span can tell of a decision by itself; `from_span`, `suspended`, `interrupted` and `resumed` say what."""
+    return bool(span.events) or not _TELLING.isdisjoint(span.attributes)
 
 
 def from_span(span: Span, outer: Span | None) -> Iterator[Approval]:
@@ -219,17 +231,21 @@ def interrupted(span: Span, events: Sequence[SpanEvent], waiting: Sequence[Seque
 
 def explained(text: str) -> Signature | None:
     """Why a call did not run, as far as a text in its place says it."""
-    if not text or len(text) > _SIGNATURE_LENGTH:
-        return None
-    return next((s for pattern, s in _signatures() if pattern.match(text)), None)
+    return _explained(text) if text and len(text) <= _SIGNATURE_LENGTH else None
+
+
+# A result is looked at where it stands, where it is answered with, and where it is judged.
+@lru_cache(maxsize=1024)
+def _explained(text: str) -> Signature | None:
+    for starts, signature in _signatures():
+        if any(part in text for part in signature.holds) or (starts is not None and starts.match(text)):
+            return signature
+    return None
 
 
 @cache
-def _signatures() -> list[tuple[re.Pattern[str], Signature]]:
-    return [
-        (re.compile("|".join((*s.starts, *(f".*?{re.escape(part)}" for part in s.holds))), re.DOTALL), s)
-        for s in mapping().signatures
-    ]
+def _signatures() -> list[tuple[re.Pattern[str] | None, Signature]]:
+    return [(re.compile("|".join(s.starts), re.DOTALL) if s.starts else None, s) for s in mapping().signatures]
 
 
 def without_repetition(approvals: Sequence[Approval]) -> list[Approval]:

@@ -44,6 +44,7 @@ _CALL_PARTS = frozenset({"tool_call", "tool_use", "tool-call", "function_call"})
 _RESULT_PARTS = frozenset(
     {"tool_call_response", "tool_result", "tool-result", "function_call_output", "function_result", "tool-error"}
 )
+_PARTS = _TEXT_PARTS | _CALL_PARTS | _RESULT_PARTS
 _ROLES = {
     "human": "user",
     "ai": "assistant",
@@ -92,11 +93,13 @@ class Turn:
     finish: str = ""
     """As the sender wrote it; `finish_kind` says what it means."""
     approvals: tuple[Approval, ...] = ()
+    calls: tuple[tuple[str, str, str], ...] = field(init=False, default=())
+    """Id, name and canonical arguments of each request."""
     identity: tuple[object, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         if self.requests:
-            calls = tuple((r.id, r.name, r.key) for r in self.requests)
+            self.calls = calls = tuple([(r.id, r.name, r.key) for r in self.requests])
             text = "" if all(c[0] for c in calls) else self.text.strip()
             self.identity = (self.role, text, calls)
         else:
@@ -120,6 +123,7 @@ class Reader:
 
     def __init__(self) -> None:
         self._known: dict[object, tuple[Turn, ...]] = {}
+        self._parsed: dict[tuple[str, str], tuple[Turn, ...]] = {}
         self._histories: deque[History] = deque(maxlen=_HISTORIES)
         self.approval_calls: dict[str, str] = {}
         """Approval id to call id, where a framework names them apart."""
@@ -172,7 +176,14 @@ class Reader:
             group = families.get(key)
             return [t for index in sorted(group) for t in self._family(group[index], role)] if group else []
         raw = span.attributes.get(key)
-        return list(self.parse(raw, role)) if raw else []
+        if not raw:
+            return []
+        turns = self._parsed.get(
+            (raw, role)
+        )  # system instructions come with every call, an answer with the agent's span
+        if turns is None:
+            turns = self._parsed[raw, role] = tuple(self.parse(raw, role))
+        return list(turns)
 
     def _ai_sdk_output(self, attributes: Mapping[str, str]) -> Iterator[Turn]:
         """The Vercel AI SDK spreads one answer over several attributes."""
@@ -208,10 +219,11 @@ class Reader:
             value = [{"role": role, "content": value}]
         if not isinstance(value, list):
             return
-        if value and all(isinstance(item, list) for item in value):  # LangChain sends a batch of one
-            value = [message for batch in value for message in batch]
-        if value and all(isinstance(item, dict) and _is_part(item) for item in value):
-            value = [{"role": role, "parts": value}]  # system_instructions are bare parts
+        if value and not (isinstance(value[0], dict) and "role" in value[0]):
+            if all(isinstance(item, list) for item in value):  # LangChain sends a batch of one
+                value = [message for batch in value for message in batch]
+            if value and all(isinstance(item, dict) and _is_part(item) for item in value):
+                value = [{"role": role, "parts": value}]  # system_instructions are bare parts
         for item in value:
             if isinstance(item, dict):
                 # Gemini CLI calls what the model said `system`.
@@ -435,7 +447,7 @@ def _is_part(item: Mapping[str, Any]) -> bool:
     if "role" in item or "generation_info" in item or item.get("lc") == 1 or "data" in item or "tool_call_id" in item:
         return False
     kind = item.get("type")
-    return kind in _TEXT_PARTS | _CALL_PARTS | _RESULT_PARTS if "type" in item else False
+    return "type" in item and (kind is None or isinstance(kind, str)) and kind in _PARTS
 
 
 def _plain_part(part: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,13 +1,16 @@
 """Telemetry made to keep a grader busy: every grader is done with it in a moment."""
 
+import json
 import random
 import time
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from graders import grader_types, load_graders
 from graders.assembler import assemble
-from graders.testing import conversation, grade
+from graders.testing import conversation, grade, span
 from store.types import Span, SpanKind
 
 _RANDOM = random.Random(1)
@@ -63,3 +66,54 @@ def test_very_many_spans_inside_one_tool_are_assembled_in_linear_time() -> None:
     started = time.process_time()
     assert len(assemble(spans, [], None, 1).tool_calls) == 1
     assert time.process_time() - started < 3
+
+
+_SHAPES: tuple[tuple[str, Any], ...] = (
+    ("gen_ai.system_instructions", [{"type": "text", "content": "s"}]),
+    (
+        "gen_ai.input.messages",
+        [
+            {"role": "user", "parts": [{"type": "text", "content": "u"}]},
+            {"role": "assistant", "parts": [{"type": "tool_call", "id": "1", "name": "t", "arguments": {"a": 1}}]},
+            {"role": "tool", "parts": [{"type": "tool_call_response", "id": "1", "response": {"r": 1}}]},
+            {"role": "assistant", "content": "c", "tool_calls": [{"id": "2", "function": {"name": "t", "arguments": "{}"}}]},
+            {"lc": 1, "type": "constructor", "kwargs": {"content": "x", "type": "human"}},
+        ],
+    ),
+    ("gen_ai.output.messages", [{"role": "assistant", "parts": [{"type": "text", "content": "a"}], "finish_reason": "stop"}]),
+    ("gen_ai.tool.definitions", [{"type": "function", "function": {"name": "t", "parameters": {"type": "object"}}}]),
+    ("gen_ai.retrieval.documents", [{"id": "d", "content": "text", "metadata": {"source": "s"}, "score": 1}]),
+    ("gen_ai.tool.call.arguments", {"type": "tool_call", "args": {"a": 1}, "id": "1"}),
+    ("gen_ai.tool.call.result", {"content": [{"type": "text", "text": "r"}], "isError": False}),
+    ("input.value", {"messages": [[{"lc": 1, "kwargs": {"content": "x"}}]], "resume": {"decisions": [{"type": "approve"}]}}),
+    ("output.value", {"generations": [[{"message": {"kwargs": {"content": "x", "tool_calls": [{"name": "t"}]}}}]]}),
+    ("all_messages_events", [{"event.name": "gen_ai.user.message", "role": "user", "content": "x"}]),
+)  # fmt: skip
+_JUNK: tuple[Any, ...] = (None, True, 1, -1.5, "", "x", "{", [], {}, [[]], [{}], {"type": {}}, {"type": [1], "role": 2})
+
+
+def _damaged(value: Any) -> Iterator[Any]:
+    """The value with each of its parts replaced by each piece of junk, one at a time."""
+    yield from _JUNK
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from ({**value, key: other} for other in _damaged(inner))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from ([*value[:index], other, *value[index + 1 :]] for other in _damaged(inner))
+
+
+@pytest.mark.parametrize("key", [key for key, _ in _SHAPES])
+def test_no_piece_of_content_of_a_wrong_type_stops_the_assembler(key: str) -> None:
+    whole = {name: json.dumps(value) for name, value in _SHAPES}
+    for damaged in _damaged(dict(_SHAPES)[key]):
+        attributes = {**whole, key: json.dumps(damaged)}
+        assemble(
+            [
+                span("invoke_agent", {**attributes, "gen_ai.operation.name": "invoke_agent"}, span_id="1" * 16, end=9),
+                span("chat", {**attributes, "gen_ai.operation.name": "chat"}, parent="1" * 16, start=1),
+                span("tool", {**attributes, "gen_ai.operation.name": "execute_tool"}, parent="1" * 16, start=2),
+                span("retrieval", {**attributes, "gen_ai.operation.name": "retrieval"}, parent="1" * 16, start=3),
+                span("oi", {**attributes, "openinference.span.kind": "LLM"}, parent="1" * 16, start=4),
+            ]
+        )
