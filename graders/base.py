@@ -112,6 +112,9 @@ class Grader(BaseModel):
     uses_case: ClassVar[bool] = False
     """Set it to see `trace.case`; the grade then carries the case's digest."""
 
+    severities: Severity | dict[str, Severity] | None = None
+    """How much a failure matters, whatever its label or by label; what is not said here stays as the grader says."""
+
     def __init_subclass__(cls, *, name: str, version: str, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not _NAME.fullmatch(name):
@@ -132,6 +135,12 @@ class Grader(BaseModel):
     def grade(self, trace: Trace) -> Iterable[Score] | Score:
         """Judge one trace."""
 
+    def severity(self, score: Score) -> Severity:
+        """How much a finding matters, by configuration or else as the grader said."""
+        if score.outcome is not Outcome.FAIL or self.severities is None:
+            return score.severity
+        return self.severities if isinstance(self.severities, str) else self.severities.get(score.label, score.severity)
+
     @cached_property
     def config_digest(self) -> str:
         """SHA-256 of the configuration in canonical JSON."""
@@ -151,7 +160,7 @@ def load_graders(
 ) -> tuple[Grader, ...]:
     """Build the graders that `spec` names, each with its configuration; raises `ConfigError` with every problem.
 
-    Those with a field `policy` are given `policy`, unless their own configuration holds one.
+    Those with a field `policy` are given `policy`, and all the severities it says, unless their own configuration does.
     """
     problems = list(_load_plugins())
     graders: list[Grader] = []
@@ -165,6 +174,8 @@ def load_graders(
             given = dict(config or {})
             if policy is not None and "policy" in kind.model_fields:
                 given.setdefault("policy", policy)
+            if policy is not None and name in policy.severities:
+                given.setdefault("severities", policy.severities[name])
             graders.append(kind.model_validate(given))
         except ValidationError as error:
             problems += problems_of(error, kind, file, key=(name,))
@@ -204,34 +215,33 @@ def run_graders(graders: Sequence[Grader], trace: Trace) -> list[Grade]:
     root = trace.root
     root_id = root.span_id if root else ""
     blind = replace(trace, case=None) if trace.case else trace
+    digest_of_case = trace.case.digest if trace.case else ""
     grades: list[Grade] = []
     for grader in graders:
-        seen = trace if grader.uses_case else blind
         try:
-            scores = _scores(grader.grade(seen), root_id)
+            scores = _scores(grader.grade(trace if grader.uses_case else blind), root_id)
         except Exception as error:
             where = inspect.trace()[-1]
             reason = f"{type(error).__name__}: {error} ({where.function}, line {where.lineno})"
             scores = [Score(Outcome.ERROR, reason, severity=Severity.INFO)]
-        case_digest = trace.case.digest if grader.uses_case and trace.case else ""
         for score in scores:
             grades.append(
                 Grade(
-                    trace_id=trace.trace_id,
-                    span_id=score.span_id or root_id,
-                    grader=grader.grader_name,
-                    grader_version=grader.grader_version,
-                    config_digest=grader.config_digest,
-                    outcome=score.outcome,
-                    subject=score.subject,
-                    score=score.score,
-                    label=score.label,
-                    reason=score.reason[:_MAX_TEXT],
-                    severity=score.severity,
-                    evidence=score.evidence,
-                    completeness=trace.completeness,
-                    generation=trace.generation,
-                    case_digest=case_digest,
+                    trace.trace_id,
+                    score.span_id or root_id,
+                    grader.grader_name,
+                    grader.grader_version,
+                    grader.config_digest,
+                    score.outcome,
+                    score.subject,
+                    score.score,
+                    score.label,
+                    score.reason[:_MAX_TEXT],
+                    score.severity if grader.severities is None else grader.severity(score),
+                    score.evidence,
+                    trace.completeness,
+                    trace.generation,
+                    digest_of_case if grader.uses_case else "",
                 )
             )
     return grades
@@ -245,10 +255,11 @@ def _scores(result: Iterable[Score] | Score, root_id: str) -> list[Score]:
             raise TypeError(f"grade() gave {type(score).__name__}, not a Score; use passed, failed, unknown or skip")
         if score.score is not None and not math.isfinite(score.score):
             raise ValueError(f"score {score.score} is not finite; leave it out when there is no number")
-        place = (score.span_id or root_id, score.subject)
-        if place in seen:
-            raise ValueError(f"two scores for span {place[0]!r}, subject {place[1]!r}; give each its own subject")
-        seen.add(place)
+        if len(scores) > 1:
+            place = (score.span_id or root_id, score.subject)
+            if place in seen:
+                raise ValueError(f"two scores for span {place[0]!r}, subject {place[1]!r}; give each its own subject")
+            seen.add(place)
     return scores or [skip("nothing to judge")]
 
 

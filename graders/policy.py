@@ -254,11 +254,6 @@ class AgentPolicy(_Part):
         """The entry of `tools` that decides about a tool."""
         return next((r for r in self.tools if r.match == name or fnmatchcase(name, r.match)), None)
 
-    def severity(self, grader: str, label: str) -> Severity | None:
-        """What the policy says a failure of this grader with this label weighs; None when it says nothing."""
-        said = self.severities.get(grader)
-        return said.get(label) if isinstance(said, Mapping) else said
-
     def effect(self, call: ToolCall) -> tuple[Effect, bool | None]:
         """The call's effect and whether its conditions hold; None when the arguments they need are not captured."""
         rule = self.rule(call.name)

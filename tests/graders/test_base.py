@@ -9,7 +9,8 @@ from typing import ClassVar
 import pytest
 
 from graders import Grader, Outcome, Score, Trace, failed, load_graders, passed, run_graders, set_digest, skip
-from graders.testing import TRACE_ID, agent, trace
+from graders.policy import AgentPolicy
+from graders.testing import TRACE_ID, agent, span, tool, trace
 from store.types import Case, Completeness
 from store.yamlfile import ConfigError
 
@@ -90,7 +91,7 @@ def test_all_configuration_problems_at_once() -> None:
     assert "graders: tools/knwon: no such grader; known: " in texts[0]
     assert "tools/known" in texts[0]
     assert "graders: tools/loop.repeats: input should be greater than or equal to 2, got 1" in texts
-    assert "graders: tools/loop.repeat: unknown key; did you mean repeats? known: repeats" in texts
+    assert "graders: tools/loop.repeat: unknown key; did you mean repeats? known: repeats, severities" in texts
     assert "graders: test/gives.what: is required" in texts
 
 
@@ -166,3 +167,18 @@ def test_grader_on_nothing() -> None:
     (grade,) = run_graders([Names()], Trace(trace_id="t", spans=()))
     assert grade.span_id == ""
     assert skip("x").outcome is Outcome.SKIP
+
+
+def test_a_policy_says_how_much_a_failure_matters() -> None:
+    policy = AgentPolicy.model_validate(
+        {"severities": {"tools/loop": "critical", "tools/known": {"": "low", "other": "high"}}}
+    )
+    graders = load_graders({"tools/loop": {"repeats": 2}, "tools/known": {}, "tools/arguments": {}}, policy=policy)
+    calls = [tool("search", {"q": "x"}, "found", start=start) for start in (1, 2)]
+    offer = {"gen_ai.operation.name": "chat", "gen_ai.tool.definitions": '[{"name": "other"}]'}
+    grades = run_graders(graders, trace(span("chat", offer), *calls))
+    found = {g.grader: g.severity for g in grades if g.outcome is Outcome.FAIL}
+    assert found == {"tools/loop": "critical", "tools/known": "low"}
+    assert {g.severity for g in grades if g.outcome is not Outcome.FAIL} == {"info"}
+    own = load_graders({"tools/loop": {"severities": "info"}}, policy=policy)
+    assert own[0].config_digest != load_graders({"tools/loop": {}})[0].config_digest != graders[0].config_digest
