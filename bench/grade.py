@@ -12,7 +12,6 @@ import itertools
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ import machine
 import payload
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 
+from bench.carding import convert
 from graders import Grader, GraderSets, grader_types, load_graders, run_graders
 from graders.assembler import assemble
 from graders.worker import Worker
@@ -44,9 +44,6 @@ def _real() -> Iterator[tuple[str, list[bytes]]]:
     if not (data / "MAPPING.md").is_file():
         print(f"no real data in {data}: made-up conversations only")
         return
-    sys.path.append(str(ROOT / "tests" / "realdata"))
-    import convert
-
     tools = json.loads((data / "tau_bench_airline" / "tools.json").read_text())
     for name, spans in (
         ("trail", (convert.trail(record) for record in convert.records(data / "trail"))),

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from . import convert, suites
-from .convert import Record, records
+from bench.carding import convert, suites
+from bench.carding.convert import Record, records
+
 from .server import Server, serving
 
 ROOT = Path(__file__).parents[2]

@@ -18,13 +18,13 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from opentelemetry.sdk.trace import ReadableSpan
 
+from bench.carding.convert import as_hex
 from gate.service import EvaluationRequest
 from store.client import Store, connect
 from tracegrade.remote import ask_gate
 from tracegrade.running import Addresses, find
 
 from . import wire
-from .convert import as_hex
 
 PATIENCE_S = 120.0
 Json = dict[str, Any]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from .convert import Record
+from bench.carding.convert import Record
+from bench.carding.suites import CONSEQUENTIAL_AIRLINE
+
 from .server import Server
-from .suites import CONSEQUENTIAL_AIRLINE
 
 YES = re.compile(r"\b(yes|confirm|proceed|go ahead|sure|ok|okay)\b", re.IGNORECASE)
 """The published count hardly depends on the words: a list twice as long flags the same calls."""

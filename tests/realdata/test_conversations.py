@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from bench.carding.convert import Record
 from graders.assembler import assemble
 from store.types import Trace
 
-from .convert import Record
 from .server import Server
 
 Turn = Mapping[str, Any]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 
-from . import convert
-from .convert import Record
-from .suites import injected_calls
+from bench.carding import convert
+from bench.carding.convert import Record
+from bench.carding.suites import injected_calls
 
 Convert = Callable[[Record], list[ReadableSpan]]
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from . import convert, suites
+from bench.carding import convert, suites
+from bench.carding.convert import Record
+
 from .conftest import SETTINGS
-from .convert import Record
 from .server import Decided, Server
 
 SMALL = {"low": {"margin": 0.1, "min_cases": 40, "min_clusters": 10}}

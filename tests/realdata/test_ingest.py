@@ -9,12 +9,12 @@ from urllib.request import Request, urlopen
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from bench.carding.convert import Record, nested
+from bench.carding.convert import trail as to_spans
 from graders.assembler import assemble
 from store.types import SpanKind
 
 from . import wire
-from .convert import Record, nested
-from .convert import trail as to_spans
 from .server import Server
 
 KINDS = {"AGENT": "agent", "CHAIN": "wrapper", "LLM": "llm", "TOOL": "tool", None: "other"}
