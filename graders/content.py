@@ -471,4 +471,6 @@ def _definition(item: Mapping[str, Any]) -> ToolDefinition | None:
     schema = next((s for s in schemas if isinstance(s, dict)), None)
     if schema is not None and isinstance(schema.get("json"), dict) and len(schema) == 1:  # Bedrock
         schema = schema["json"]
-    return ToolDefinition(name, text_of(source.get("description")), schema)
+    said = item.get("annotations", source.get("annotations"))
+    hints = {k: v for k, v in said.items() if isinstance(v, bool)} if isinstance(said, dict) else {}
+    return ToolDefinition(name, text_of(source.get("description")), schema, hints)

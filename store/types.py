@@ -171,6 +171,8 @@ class ToolDefinition:
     description: str = ""
     parameters: Mapping[str, Any] | None = None
     """JSON Schema of the arguments; None when the sender gave only a name."""
+    hints: Mapping[str, bool] = field(default_factory=dict)
+    """What the tool's server says of it: MCP's `readOnlyHint`, `destructiveHint` and the like; its word, no proof."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,7 @@ class ExpectedCall:
 
     tool: str
     arguments: Mapping[str, Any] | None = None
-    """Compared as a subset of the actual arguments; None accepts any."""
+    """Compared as a subset of the actual arguments (`graders.matching` has the forms a value may take); None accepts any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,12 @@ class Expectations:
     """True when the case names `tools` at all: an empty list then means no call is expected."""
     forbidden: tuple[ExpectedCall, ...] = ()
     answer_contains: tuple[str, ...] = ()
+    compare: tuple[str, ...] = ()
+    """How arguments are compared: words of `graders.matching`."""
+    fitting: tuple[str, ...] = ()
+    """Tools that serve the intent of the case: one of them is called."""
+    unfitting: tuple[str, ...] = ()
+    """Tools that do not serve it, though an agent may take them for it: none is called. Names, or shell patterns."""
 
 
 @dataclass(frozen=True, slots=True)
