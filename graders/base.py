@@ -18,14 +18,15 @@ capture lacks what answering needs. Raise `version` when an old grade would come
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache, cached_property
 from importlib.metadata import entry_points
+from itertools import islice
 from typing import Any, ClassVar, NamedTuple
 
 import orjson
@@ -40,6 +41,7 @@ ENTRY_POINTS = "tracegrade.graders"
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*/[a-z][a-z0-9_]*")
 _MAX_TEXT = 2000
+_MAX_SCORES = 100_000
 
 _registry: dict[str, type[Grader]] = {}
 
@@ -210,8 +212,16 @@ class GraderSets:
         return next((graders for policy, graders in self._by_policy if policy.covers(*names)), self._otherwise)
 
 
-def run_graders(graders: Sequence[Grader], trace: Trace) -> list[Grade]:
-    """Grade one trace with every grader. A grader that breaks yields one `error` grade and stops nobody else."""
+def _freely(_: Grader) -> AbstractContextManager[object]:
+    return nullcontext()
+
+
+def run_graders(
+    graders: Sequence[Grader], trace: Trace, within: Callable[[Grader], AbstractContextManager[object]] = _freely
+) -> list[Grade]:
+    """Grade one trace with every grader. A grader that breaks, or answers with nonsense, yields one `error` grade and stops
+    nobody else. Each runs `within` what may end it by an exception, or keep it from starting.
+    """
     root = trace.root
     root_id = root.span_id if root else ""
     blind = replace(trace, case=None) if trace.case else trace
@@ -219,11 +229,12 @@ def run_graders(graders: Sequence[Grader], trace: Trace) -> list[Grade]:
     grades: list[Grade] = []
     for grader in graders:
         try:
-            scores = _scores(grader.grade(trace if grader.uses_case else blind), root_id)
-        except Exception as error:
-            where = inspect.trace()[-1]
-            reason = f"{type(error).__name__}: {error} ({where.function}, line {where.lineno})"
-            scores = [Score(Outcome.ERROR, reason, severity=Severity.INFO)]
+            with within(grader):
+                scores = _scores(grader.grade(trace if grader.uses_case else blind), root_id)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also SystemExit, and the end of its time
+            scores = [Score(Outcome.ERROR, _told(error), severity=Severity.INFO)]
         for score in scores:
             grades.append(
                 Grade(
@@ -248,19 +259,50 @@ def run_graders(graders: Sequence[Grader], trace: Trace) -> list[Grade]:
 
 
 def _scores(result: Iterable[Score] | Score, root_id: str) -> list[Score]:
-    scores: list[Score] = [result] if isinstance(result, Score) else list(result)
+    scores: list[Score] = [result] if isinstance(result, Score) else list(islice(result, _MAX_SCORES + 1))
+    if len(scores) > _MAX_SCORES:
+        raise ValueError(f"more than {_MAX_SCORES} scores for one trace")
     seen: set[tuple[str, str]] = set()
     for score in scores:
-        if not isinstance(score, Score):
-            raise TypeError(f"grade() gave {type(score).__name__}, not a Score; use passed, failed, unknown or skip")
-        if score.score is not None and not math.isfinite(score.score):
-            raise ValueError(f"score {score.score} is not finite; leave it out when there is no number")
+        _check(score)
         if len(scores) > 1:
             place = (score.span_id or root_id, score.subject)
             if place in seen:
                 raise ValueError(f"two scores for span {place[0]!r}, subject {place[1]!r}; give each its own subject")
             seen.add(place)
     return scores or [skip("nothing to judge")]
+
+
+def _check(score: object) -> None:
+    """Raises unless all of it can be kept."""
+    if not isinstance(score, Score):
+        raise TypeError(f"grade() gave {type(score).__name__}, not a Score; use passed, failed, unknown or skip")
+    if not isinstance(score.outcome, Outcome) or not isinstance(score.severity, Severity):
+        raise TypeError(f"{score.outcome!r} is no Outcome, or {score.severity!r} no Severity")
+    if score.score is not None and not math.isfinite(score.score):
+        raise ValueError(f"score {score.score} is not finite; leave it out when there is no number")
+    for text in (score.reason, score.label, score.subject, score.span_id):
+        if not str.isascii(text):
+            text.encode()
+    for evidence in score.evidence:
+        if not isinstance(evidence, Evidence):
+            raise TypeError(f"{type(evidence).__name__} is no Evidence")
+        for text in (evidence.span_id, evidence.where, evidence.text):
+            if not str.isascii(text):
+                text.encode()
+
+
+def _told(error: BaseException) -> str:
+    """What went wrong, and where."""
+    place = error.__traceback__
+    while place and place.tb_next:
+        place = place.tb_next
+    where = f" ({place.tb_frame.f_code.co_name}, line {place.tb_lineno})" if place else ""
+    try:
+        said = str(error)
+    except Exception:
+        said = "it does not say why"
+    return f"{type(error).__name__}: {said}{where}".encode(errors="backslashreplace").decode()
 
 
 def _digest(value: object) -> str:
