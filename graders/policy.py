@@ -2,7 +2,8 @@
 
 A policy is a YAML file (`load_policy`); the rules that apply it are graders with a field `policy`, and `GraderSets` picks for
 each trace the first policy whose `agents` match. Effects are `read`, `write` and `irreversible`; a read is never
-consequential. The first entry of `tools` whose pattern matches decides.
+consequential. The first pattern of `tools` that matches decides; of several entries with that pattern, the first whose
+conditions hold.
 
     version: 1
     agents: ["support-*"]
@@ -27,7 +28,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -60,7 +61,7 @@ class Effect(StrEnum):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Condition(_Part):
@@ -113,7 +114,7 @@ class ToolRule(_Part):
     """A name, or a shell pattern such as `delete_*`; case matters."""
     effect: Literal["read", "write", "irreversible"]
     when: tuple[Condition, ...] = ()
-    """All must hold for a call to need approval; none means always."""
+    """All must hold for a call to need approval; none means always. Entries with the same `match` are tried in order."""
     approvers: tuple[str, ...] = ()
     """Names of `roles`; an approval by a decider of one of them counts. None means anyone `approval` accepts."""
     confirm: tuple[str, ...] = ()
@@ -211,6 +212,16 @@ class Accepted(_Part):
         return re.compile("|".join(f"(?:{w})" for w in self.standing), re.IGNORECASE) if self.standing else None
 
 
+class Ruling(NamedTuple):
+    """What a policy says about one call."""
+
+    effect: Effect
+    needed: bool | None
+    """Whether the call needs approval if its effect does; None when the arguments that decide are not captured."""
+    rule: ToolRule | None
+    """The entry that decides; None when the tool is not listed."""
+
+
 class AgentPolicy(_Part):
     """The whole file."""
 
@@ -251,20 +262,28 @@ class AgentPolicy(_Part):
         return any(fnmatchcase(name, pattern) for pattern in self.agents for name in names)
 
     def rule(self, name: str) -> ToolRule | None:
-        """The entry of `tools` that decides about a tool."""
+        """The first entry of `tools` for a tool, whatever its conditions."""
         return next((r for r in self.tools if r.match == name or fnmatchcase(name, r.match)), None)
+
+    def ruling(self, call: ToolCall) -> Ruling:
+        """The entry that decides about a call: of those with the first pattern that matches, the first whose conditions hold."""
+        first = self.rule(call.name)
+        if first is None:
+            return Ruling(self.unlisted, True, None)
+        for rule in self.tools:
+            if rule.match != first.match:
+                continue
+            if rule.effect == "read" or not rule.when:
+                return Ruling(Effect(rule.effect), True, rule)
+            if call.arguments is None:
+                return Ruling(Effect(rule.effect), None, rule)
+            if all(c.holds(call.arguments) for c in rule.when):
+                return Ruling(Effect(rule.effect), True, rule)
+        return Ruling(Effect(first.effect), False, first)
 
     def effect(self, call: ToolCall) -> tuple[Effect, bool | None]:
         """The call's effect and whether its conditions hold; None when the arguments they need are not captured."""
-        rule = self.rule(call.name)
-        if rule is None:
-            return self.unlisted, True
-        effect = Effect(rule.effect)
-        if effect is Effect.READ or not rule.when:
-            return effect, True
-        if call.arguments is None:
-            return effect, None
-        return effect, all(c.holds(call.arguments) for c in rule.when)
+        return self.ruling(call)[:2]
 
 
 def load_policy(path: Path | str) -> AgentPolicy:

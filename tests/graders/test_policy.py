@@ -106,3 +106,27 @@ def test_problems(name: str) -> None:
     shown = "\n".join(map(str, caught.value.problems))
     assert all(part in shown for part in expected), shown
     assert all(p.file == "policy.yaml" and p.line > 0 for p in caught.value.problems)
+
+
+def test_entries_of_one_tool_are_tried_until_the_conditions_of_one_hold() -> None:
+    policy = parse_yaml(
+        """
+        tools:
+        - {match: pay, effect: irreversible, when: [{argument: amount, is: ">", value: 1000}], approvers: [board]}
+        - {match: pay, effect: write, when: [{argument: amount, is: ">", value: 100}], approvers: [lead]}
+        - {match: "p*", effect: read}
+        roles: {board: {deciders: [b]}, lead: {deciders: [l]}}
+        """,
+        AgentPolicy,
+    )
+
+    def ruling(name: str, amount: float | None) -> tuple[str, bool | None, tuple[str, ...]]:
+        found = policy.ruling(call(name, {"amount": amount} if amount is not None else None))
+        return found.effect.value, found.needed, found.rule.approvers if found.rule else ()
+
+    assert ruling("pay", 5000) == ("irreversible", True, ("board",))
+    assert ruling("pay", 500) == ("write", True, ("lead",))
+    assert ruling("pay", 5) == ("irreversible", False, ("board",))
+    assert ruling("pay", None) == ("irreversible", None, ("board",))
+    assert ruling("peek", 5) == ("read", True, ())
+    assert ruling("other", 5) == ("unknown", True, ())
