@@ -2,7 +2,7 @@
 
 An explicit event or attribute counts most, then structure (a resumed graph's input, an approval part of a message). A text may
 explain why a call did not run; it never grants anything. What a decision means for a call is `graders.checks.approval`'s.
-Only decisions inside the trace are seen: one made in another trace of the same conversation is not joined here.
+Only decisions inside the trace are seen; those of other traces of the conversation stand in `Trace.related`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from functools import cache, lru_cache
 
 from graders.content import call_id_of, canonical, decode
+from graders.hashes import arguments_hash
 from graders.messages import INTERRUPTED, Request
 from store.dialects import Signature, mapping
-from store.types import Approval, LogEvent, Span, SpanEvent
+from store.types import Approval, LogEvent, Span, SpanEvent, SpanKind
 
 OUTCOMES = {
     "allow": "allow", "approved": "allow", "accept": "allow", "auto_accept": "allow", "approve": "allow",
@@ -24,6 +25,7 @@ OUTCOMES = {
     "rejected": "deny", "block": "deny", "blocked": "deny", "require_approval": "require_approval",
     "required": "require_approval", "pending": "require_approval", "modified": "modified", "modify": "modified",
     "edit": "modified", "expired": "expired", "timeout": "expired", "cancelled": "cancelled", "abort": "cancelled",
+    "respond": "cancelled",
 }  # fmt: skip
 _SOURCES = {
     "config": "config_default", "classifier": "classifier", "hook": "hook", "user_temporary": "human",
@@ -36,6 +38,7 @@ _MECHANISMS = frozenset(
 _DECISION = "gen_ai.tool.call.decision"
 _APPROVAL = "tracegrade.approval."
 _STANDING = {"user_permanent": "always", "approved_for_session": "session"}
+_NOT_HUMAN = frozenset({"agent", "service"})
 _SIGNATURE_LENGTH = 1000
 """Signatures are looked for in short texts only: a page that quotes one is not one."""
 
@@ -44,15 +47,19 @@ _INTERRUPT_LENGTH = 20_000
 
 
 def as_event(log: LogEvent) -> SpanEvent:
-    """A log record as an event, under its name without the sender's prefix."""
+    """A log record as an event, under its name without the sender's prefix.
+
+    Its body may hold what a tool returned, so the body names no event, and decides nothing in a record that is no decision.
+    """
     attributes: dict[str, str] = dict(log.attributes)
+    name = attributes.get("event.name") or log.name  # Codex names the place in its source as the event
     body = decode(log.body)
     if isinstance(body, dict):
         for key, value in body.items():
-            attributes.setdefault(str(key), value if isinstance(value, str) else canonical(value))
+            if name == _DECISION or not str(key).startswith((_DECISION, _APPROVAL)):
+                attributes.setdefault(str(key), value if isinstance(value, str) else canonical(value))
     elif isinstance(body, str) and body:
         attributes.setdefault("content", body)
-    name = attributes.get("event.name") or log.name  # Codex names the place in its source as the event
     prefix = next((p for p in mapping().events.prefixes if name.startswith(p)), "")
     return SpanEvent(name.removeprefix(prefix), log.time_ns, attributes)
 
@@ -182,6 +189,8 @@ def resumed(root: Span, waiting: Sequence[Sequence[Request]]) -> Iterator[Approv
 
     `waiting` are the calls of each assistant turn; the decisions are theirs only when just one turn asks for as many.
     """
+    if root.kind in (SpanKind.TOOL, SpanKind.LLM):  # what a model wrote
+        return
     raw = root.attributes.get("input.value") or root.attributes.get("traceloop.entity.input")
     raw = raw or root.attributes.get("gen_ai.prompt")
     if not raw or '"resume"' not in raw:
@@ -197,12 +206,16 @@ def resumed(root: Span, waiting: Sequence[Sequence[Request]]) -> Iterator[Approv
     for decision, request in zip(decisions, fitting[-1] if fitting else (), strict=False):
         kind = decision.get("type") if isinstance(decision, dict) else None
         if isinstance(kind, str) and (outcome := OUTCOMES.get(kind)):
+            edited = decision.get("edited_action") if outcome == "modified" else None
+            edited = edited if isinstance(edited, dict) else {}
+            approved = edited.get("args") if edited else request.arguments
             yield Approval(
                 outcome,
                 root.start_ns,
                 mechanism="human",
                 call_id=request.id,
-                tool_name=request.name,
+                tool_name=str(edited.get("name") or request.name),
+                arguments_hash=arguments_hash(approved) if isinstance(approved, dict) else "",
                 evidence="framework_structure",
                 span_id=root.span_id,
             )
@@ -249,10 +262,16 @@ def _signatures() -> list[tuple[re.Pattern[str] | None, Signature]]:
 
 
 def without_repetition(approvals: Sequence[Approval]) -> list[Approval]:
-    """Each decision once, in time order, although a span and a log record may both tell of it."""
+    """Each decision once, in time order, although a span and a log record may both tell of it.
+
+    Two records of one kind that name other arguments, deciders or ids are two decisions.
+    """
     kept: dict[object, Approval] = {}
     for approval in sorted(approvals, key=lambda a: a.time_ns):
-        key = (approval.call_id, approval.outcome, approval.mechanism) if approval.call_id else id(approval)
+        key: object = id(approval)
+        if approval.call_id:
+            own = (approval.decider, approval.arguments_hash, approval.approval_id, approval.expires_ns, approval.roles)
+            key = (approval.call_id, approval.outcome, approval.mechanism, approval.scope, own if any(own) else ())
         known = kept.get(key)
         if known is None or (approval.evidence == "explicit_event" != known.evidence):
             kept[key] = replace(approval, time_ns=known.time_ns) if known else approval
@@ -288,26 +307,46 @@ def _framework(
 def _explicit(
     attributes: Mapping[str, str], time_ns: int, span_id: str, evidence: str, call_id: str, tool_name: str
 ) -> Approval | None:
-    outcome = OUTCOMES.get(attributes.get(_APPROVAL + "status", ""))
-    outcome = outcome or OUTCOMES.get(attributes.get(_DECISION + ".outcome", ""))
+    """The neutral record of docs/approvals.md."""
+    outcome = OUTCOMES.get(attributes.get(_APPROVAL + "status", "").lower())
+    outcome = outcome or OUTCOMES.get(attributes.get(_DECISION + ".outcome", "").lower())
     if outcome is None:
         return None
-    mechanism = attributes.get(_APPROVAL + "mechanism", "")
-    decider = attributes.get(_APPROVAL + "decider.id") or attributes.get(_APPROVAL + "decider.type", "")
-    scope = attributes.get(_APPROVAL + "scope", "once")
+    kind = attributes.get(_APPROVAL + "decider.type", "").lower()
+    decider = attributes.get(_APPROVAL + "decider.id") or kind
+    if kind in _NOT_HUMAN and decider != kind:
+        decider = f"{kind}:{decider}"
+    mechanism = attributes.get(_APPROVAL + "mechanism", "").lower()
+    if mechanism not in _MECHANISMS:
+        mechanism = "human" if kind == "human" else "unknown"
+    elif mechanism == "human" and kind in _NOT_HUMAN:
+        mechanism = "unknown"  # the record contradicts itself
+    scope = attributes.get(_APPROVAL + "scope", "once").lower()
+    approved = attributes.get(_APPROVAL + "args.approved_hash", "")
+    if not approved and outcome != "modified":
+        approved = attributes.get(_APPROVAL + "args.proposed_hash", "")
     return Approval(
         outcome,
         _time(attributes.get(_APPROVAL + "decided_at")) or time_ns,
-        mechanism=mechanism if mechanism in _MECHANISMS else "unknown",
-        call_id=call_id,
+        mechanism=mechanism,
+        call_id=call_id_of(call_id),
         tool_name=tool_name,
         decider=decider,
         scope=scope if scope in ("once", "session", "always") else "once",
-        arguments_hash=attributes.get(_APPROVAL + "args.approved_hash", "").lower(),
+        arguments_hash=approved.strip().lower(),
         expires_ns=_time(attributes.get(_APPROVAL + "expires_at")),
         evidence=evidence,
         span_id=span_id,
+        roles=_roles(attributes.get(_APPROVAL + "roles", "")),
+        approval_id=attributes.get(_APPROVAL + "id", ""),
     )
+
+
+def _roles(text: str) -> tuple[str, ...]:
+    """Names out of a JSON list, or of words between commas."""
+    value = decode(text) if text[:1] == "[" else text.split(",")
+    items = value if isinstance(value, list) else []
+    return tuple(item.strip() for item in items if isinstance(item, str) and item.strip())
 
 
 def _time(text: str | None) -> int | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from graders.content import (
     text_of,
     unwrap_result,
 )
+from graders.hashes import arguments_hash
 from store.dialects import mapping
 from store.types import Approval, Span, SpanEvent, SpanKind, Trace
 
@@ -286,7 +287,7 @@ class Reader:
                 if "tool_calls" in item:
                     item["tool_calls"] = decode(item["tool_calls"])
                 if item.get("content", "")[:1] == "[":
-                    item["content"] = decode(item["content"])
+                    item["content"] = _decoded(item["content"])
                 if role == "tool":
                     item["tool_call_id"] = attributes.get("id", attributes.get("tool_call_id", ""))
                 inputs.extend(self.message(item, role))
@@ -424,7 +425,11 @@ class Reader:
             call = call if isinstance(call, dict) else {}
             approved = part.get("approved") if kind == "function_approval_response" else None
             call_id = call_id_of(call.get("call_id", call.get("id")))
-            approvals.append(_decided(approved, call_id, str(call.get("name") or "")))
+            decided = _decided(approved, call_id, str(call.get("name") or ""))
+            asked = decode(call.get("arguments"))
+            approvals.append(
+                replace(decided, arguments_hash=arguments_hash(asked)) if isinstance(asked, dict) else decided
+            )
         elif kind in ("tool-approval-request", "tool_approval_request"):
             call_id = call_id_of(part.get("toolCallId", part.get("tool_call_id")))
             approval_id = call_id_of(part.get("approvalId", part.get("approval_id")))
@@ -436,6 +441,14 @@ class Reader:
             approval_id = call_id_of(part.get("approvalId", part.get("approval_id")))
             if approval_id and isinstance(part.get("approved"), bool):
                 approvals.append(_decided(part["approved"], approval_id, ""))
+
+
+def _decoded(text: str) -> object:
+    """Content blocks that were sent as text. A text may be anybody's, so what it says of approvals is left out."""
+    value = decode(text)
+    if not isinstance(value, list):
+        return value
+    return [part for part in value if not (isinstance(part, dict) and "approval" in str(part.get("type", "")))]
 
 
 def _says(part: object) -> bool:
@@ -568,7 +581,7 @@ def _unflatten(group: list[tuple[str, str]]) -> dict[str, Any]:
         texts = [b["text"] for _, b in sorted(blocks.items()) if b.get("text")]
         item.setdefault("content", "\n".join(texts))
     elif isinstance(item.get("content"), str) and item["content"][:2] == "[{":
-        item["content"] = decode(item["content"])  # Traceloop: content blocks as JSON
+        item["content"] = _decoded(item["content"])  # Traceloop: content blocks as JSON
     return item
 
 

@@ -132,6 +132,7 @@ class Approval:
     call_id: str = ""
     tool_name: str = ""
     decider: str = ""
+    """Who, as an opaque id; `agent:` or `service:` stands before one that is no person."""
     scope: str = "once"
     """`once`, `session` or `always`."""
     arguments_hash: str = ""
