@@ -29,6 +29,8 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from graders import matching
+from graders.matching import Word
 from store.cases import canonical, case_document, digest_of
 from store.types import Case, Expectations, ExpectedCall
 from store.yamlfile import ConfigError, Problem, load_yaml, parse_yaml
@@ -48,6 +50,13 @@ class CallModel(_Model):
     tool: Text
     arguments: dict[str, Any] | None = None
 
+    @field_validator("arguments")
+    @classmethod
+    def _known_forms(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and (wrong := list(matching.problems(value))):
+            raise ValueError("; ".join(wrong[:10]))
+        return value
+
 
 class ExpectModel(_Model):
     """What a good run does; what is left out is not asked."""
@@ -57,6 +66,9 @@ class ExpectModel(_Model):
     tools_scope: list[Text] = []
     forbidden: list[CallModel] = []
     answer_contains: list[str] = []
+    compare: list[Word] = []
+    fitting: list[Text] = []
+    unfitting: list[Text] = []
 
 
 class CaseModel(_Model):
@@ -84,6 +96,9 @@ class CaseModel(_Model):
             tools_given=self.expect.tools is not None,
             forbidden=_calls(self.expect.forbidden),
             answer_contains=tuple(self.expect.answer_contains),
+            compare=tuple(sorted(set(self.expect.compare))),
+            fitting=tuple(self.expect.fitting),
+            unfitting=tuple(self.expect.unfitting),
         )
         fields: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
         fields |= {"tags": tuple(sorted(set(self.tags))), "expect": expect}
