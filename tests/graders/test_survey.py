@@ -1,0 +1,143 @@
+"""Guessing effects, drafting a policy from traffic, and what lint says about one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from graders import grader_types
+from graders.effects import by_name, guess
+from graders.lint import lint
+from graders.policy import AgentPolicy, Effect
+from graders.survey import Survey
+from graders.testing import conversation
+from store.types import Trace
+from store.yamlfile import parse_yaml
+
+
+@pytest.mark.parametrize(
+    ("name", "effect"),
+    [
+        ("get_order", "read"),
+        ("getDeletedUsers", "read"),
+        ("mcp__shop__cancel_order", "irreversible"),
+        ("shop.update_address", "write"),
+        ("SendEmail", "irreversible"),
+        ("list_and_delete", "read"),
+        ("bulk_delete_or_create", "irreversible"),
+        ("HTTPPost", "irreversible"),
+        ("frobnicate", "unknown"),
+        ("transfer_to_human_agents", "read"),
+        ("transfer_funds", "irreversible"),
+        ("", "unknown"),
+        ("漢字", "unknown"),
+    ],
+)
+def test_a_name_tells_an_effect_by_its_verbs(name: str, effect: str) -> None:
+    assert by_name(name).effect == effect
+
+
+def test_what_a_server_says_goes_before_the_name() -> None:
+    assert guess("delete_cache", {"readOnlyHint": True}).effect is Effect.READ
+    assert guess("get_rid_of", {"destructiveHint": True}).effect is Effect.IRREVERSIBLE
+    assert guess("frobnicate", {"destructiveHint": False}).effect is Effect.WRITE
+    assert guess("send_mail", {"destructiveHint": False}).effect is Effect.IRREVERSIBLE
+    assert guess("get_mail", {}).effect is Effect.READ
+    assert "readOnlyHint" in guess("x", {"readOnlyHint": True}).reason
+
+
+def _shop(name: str = "pay", **arguments: object) -> Trace:
+    call = {"name": name, "id": "c1", "arguments": arguments or {"amount": 12}}
+    return conversation(
+        [
+            {"user": "Pay the bill"},
+            {"assistant": "Shall I pay 12 euros?"},
+            {"user": "yes"},
+            {"assistant": "", "calls": [call]},
+            {"tool": name, "id": "c1", "arguments": call["arguments"], "result": "done"},
+            {"assistant": "Paid."},
+        ],
+        tools=[
+            {"name": "look", "annotations": {"readOnlyHint": True, "title": "Look"}},
+            {"name": name, "parameters": {"type": "object"}},
+        ],
+    )
+
+
+def test_a_draft_lists_what_was_offered_and_called_and_says_why() -> None:
+    survey = Survey()
+    survey.add(_shop(amount=12))
+    survey.add(_shop(amount=90))
+    text = survey.draft()
+    policy = parse_yaml(text, AgentPolicy)
+    assert [(rule.match, rule.effect) for rule in policy.tools] == [("look", "read"), ("pay", "irreversible")]
+    assert policy.unlisted is Effect.WRITE
+    assert policy.approval.user_confirmation is not None
+    assert policy.budgets.tool_calls == 2
+    lines = text.splitlines()
+    assert all("# guess: " in line for line in lines if "match: " in line)
+    assert any("2 calls, amount 12 to 90" in line for line in lines)
+    assert any("readOnlyHint: true; offered, never called" in line for line in lines)
+    assert lint(policy, grader_types(), survey) == []
+
+
+def test_nothing_captured_is_an_empty_draft_that_loads() -> None:
+    assert parse_yaml(Survey().draft(), AgentPolicy).tools == ()
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(min_size=1, max_size=60), st.dictionaries(st.text(max_size=20), st.floats(allow_nan=False), max_size=3))
+def test_a_draft_loads_whatever_tools_are_called(name: str, arguments: dict[str, float]) -> None:
+    survey = Survey()
+    survey.add(_shop(name, **{f"k{key}": value for key, value in arguments.items()}))
+    policy = parse_yaml(survey.draft(), AgentPolicy)
+    assert {rule.match for rule in policy.tools} == set(survey.tools)
+
+
+LINT = [
+    (
+        "tools: [{match: get_x, effect: read, when: [{argument: a, is: '>', value: 1}]}]\nunlisted: write",
+        "tools[0].when",
+    ),
+    ("tools: [{match: 'get_*', effect: read}, {match: get_secret, effect: write}]\nunlisted: write", "tools[1].match"),
+    ("tools: [{match: delete_user, effect: read}]\nunlisted: write", "tools[0].effect"),
+    ("tools: [{match: '*', effect: read}]\nunlisted: write", "tools[0].match"),
+    ("tools: [{match: pay, effect: write}]", "unlisted"),
+    ("unlisted: unknown", "tools"),
+    ("unlisted: write\nroles: {boss: {}}", "roles.boss"),
+    ("unlisted: write\napproval: {standing: ['.*']}", "approval.standing[0]"),
+    ("unlisted: write\napproval: {explicit: {mechanisms: []}}", "approval.explicit.mechanisms"),
+    ("unlisted: write\napproval: {explicit: {mechanisms: [human, config_default]}}", "approval.explicit.mechanisms"),
+    ("unlisted: write\napproval: {user_confirmation: {words: ['.']}}", "approval.user_confirmation.words"),
+    ("unlisted: write\napproval: {explicit: null, user_confirmation: {must_ask: false}}", "approval.user_confirmation.must_ask"),
+    ("unlisted: write\ntools: [{match: pay, effect: write, confirm: [amount]}]", "tools"),
+    ("unlisted: write\nbudgets: {tool_calls: 3, calls: {search: 5}}", "budgets.calls.search"),
+    ("unlisted: write\nseverities: {tools/nope: low}", "severities.tools/nope"),
+]
+
+
+@pytest.mark.parametrize(("text", "key"), LINT)
+def test_lint_names_the_key(text: str, key: str) -> None:
+    assert key in [advice.key for advice in lint(parse_yaml(text, AgentPolicy), grader_types())]
+
+
+def test_lint_compares_with_traffic() -> None:
+    survey = Survey()
+    survey.add(_shop(amount=12))
+    policy = parse_yaml(
+        """
+        unlisted: write
+        tools:
+        - {match: pay, effect: irreversible, when: [{argument: price, is: ">", value: 5}]}
+        - {match: refund, effect: write}
+        budgets: {calls: {serach: 2}}
+        """,
+        AgentPolicy,
+    )
+    found = {advice.key: advice.message for advice in lint(policy, grader_types(), survey)}
+    assert "arguments seen: amount" in found["tools[0].when[0].argument"]
+    assert "meets no tool" in found["tools[1].match"]
+    assert "meets no tool" in found["budgets.calls.serach"]
+    assert "'look' is in the traffic" in found["tools"]
+    assert lint(policy, grader_types(), Survey())[-1].key == "agents"
