@@ -58,8 +58,8 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
         {
             "replicas": 3,
             "networkPolicy": {"enabled": False, "from": [{"podSelector": {}}]},
-            "approvalPolicy": "version: 1",
-            "policies": {"approval-policy.yaml": "a", "tracegrade.yaml": "b"},
+            "agentPolicies": {"both.yaml": "a", "tracegrade.yaml": "b"},
+            "policies": {"both.yaml": "a", "tracegrade.yaml": "b"},
             "config": {
                 "data_dir": "/data",
                 "store": "clickhouse://u:p@h/d",
@@ -76,7 +76,8 @@ BAD: list[tuple[dict[str, Any], list[str]]] = [
             "image.repository is required",
             "replicas: 3 cannot be: the embedded database belongs to one process",
             "networkPolicy.from has no effect while networkPolicy.enabled is false",
-            "approval-policy.yaml is taken by approvalPolicy",
+            "agentPolicies: policies has a file named both.yaml, too",
+            "agentPolicies: the file name tracegrade.yaml is taken",
             "tracegrade.yaml is taken by tracegrade's configuration",
             "config.data_dir cannot be set: the chart mounts the volume there",
             "config.store cannot be set: a DSN holds a password",

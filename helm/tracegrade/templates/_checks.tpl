@@ -18,15 +18,19 @@ values.schema.json's; the contents of `config` and of the policies are checked b
 {{- if and .networkPolicy.from (not .networkPolicy.enabled) -}}
 {{- $found = append $found "networkPolicy.from has no effect while networkPolicy.enabled is false; enable the policy, or remove `from`" -}}
 {{- end -}}
-{{- if and .approvalPolicy (hasKey .policies "approval-policy.yaml") -}}
-{{- $found = append $found "policies: the file name approval-policy.yaml is taken by approvalPolicy; rename the policy's file" -}}
+{{- range $file := keys .agentPolicies | sortAlpha -}}
+{{- if hasKey $.Values.policies $file -}}
+{{- $found = append $found (printf "agentPolicies: policies has a file named %s, too; rename one of them" $file) -}}
 {{- end -}}
-{{- if hasKey .policies "tracegrade.yaml" -}}
-{{- $found = append $found "policies: the file name tracegrade.yaml is taken by tracegrade's configuration; rename the policy's file" -}}
+{{- end -}}
+{{- range $group, $policies := dict "policies" .policies "agentPolicies" .agentPolicies -}}
+{{- if hasKey $policies "tracegrade.yaml" -}}
+{{- $found = append $found (printf "%s: the file name tracegrade.yaml is taken by tracegrade's configuration; rename the policy's file" $group) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if hasKey (.Values.config.grading | default dict) "agent_policies" -}}
-{{- $found = append $found "config.grading.agent_policies cannot be set: the approval policy is text; put it under approvalPolicy" -}}
+{{- $found = append $found "config.grading.agent_policies cannot be set: policies are text; put them under agentPolicies" -}}
 {{- end -}}
 {{- range $key, $way := dict
       "data_dir" "the chart mounts the volume there; size it with persistence"

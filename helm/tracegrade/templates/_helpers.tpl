@@ -49,8 +49,12 @@ clickhouse: 8123
 {{- end -}}
 {{- $_ := set $own "policies" $paths -}}
 {{- end -}}
-{{- if .Values.approvalPolicy -}}
-{{- $_ := set $own "grading" (dict "agent_policies" (list "/etc/tracegrade/approval-policy.yaml")) -}}
+{{- if .Values.agentPolicies -}}
+{{- $paths := list -}}
+{{- range $file := keys .Values.agentPolicies | sortAlpha -}}
+{{- $paths = append $paths (printf "/etc/tracegrade/%s" $file) -}}
+{{- end -}}
+{{- $_ := set $own "grading" (dict "agent_policies" $paths) -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite (deepCopy .Values.config) $own) -}}
 {{- end -}}
