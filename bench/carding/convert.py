@@ -7,6 +7,7 @@ The source's oddities stay: empty and repeated call ids, arguments as text, call
 
 from __future__ import annotations
 
+import ast
 import gzip
 import hashlib
 import json
@@ -29,9 +30,9 @@ EPOCH_NS = 1_795_132_800 * 10**9
 """2026-11-20, where made-up clocks start and captured traces are moved to."""
 
 
-def records(folder: Path) -> list[Record]:
-    """The development half of one data set."""
-    with gzip.open(folder / "dev.jsonl.gz", "rt", encoding="utf-8") as lines:
+def records(folder: Path, split: str = "dev") -> list[Record]:
+    """One half of one data set."""
+    with gzip.open(folder / f"{split}.jsonl.gz", "rt", encoding="utf-8") as lines:
         return [json.loads(line) for line in lines]
 
 
@@ -321,6 +322,168 @@ def retail(record: Record, setting: str) -> list[ReadableSpan]:
         model="claude",
         root={"tracegrade.suite": "retail", "tracegrade.case.id": record["id"]},
         died=died,
+    )
+
+
+# --- OTel GenAI: one question, documents, one answer -----------------------------------------------------------------
+
+
+def _grounded(
+    record_id: str,
+    service: str,
+    version: str,
+    *,
+    question: str,
+    documents: Sequence[Mapping[str, Any]],
+    answer: str,
+    model: str = "",
+    searched_after: bool = False,
+) -> list[ReadableSpan]:
+    """An `invoke_agent` root over a `retrieval` span that found the documents and the `chat` span that answered.
+
+    With `searched_after` the documents were looked up for an answer that stood already.
+    """
+    run = _Run(record_id, resource(service, version, version), f"{service}.instrumentation")
+    run.tick(50)
+    asked = [{"role": "user", "parts": _text(question)}]
+    said = [{"role": "assistant", "parts": _text(answer), "finish_reason": "stop"}]
+    conversation = {"gen_ai.conversation.id": record_id}
+
+    def retrieve() -> None:
+        found = {"gen_ai.operation.name": "retrieval", "gen_ai.data_source.id": service}
+        texts = {"gen_ai.retrieval.query.text": question, "gen_ai.retrieval.documents": _json(list(documents))}
+        run.child(f"retrieval {service}", 100, SpanKind.CLIENT, conversation | found | texts)
+
+    if not searched_after:
+        retrieve()
+    run.child(
+        f"chat {model or version}",
+        800,
+        SpanKind.CLIENT,
+        conversation
+        | {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": "openai",
+            "gen_ai.request.model": model or version,
+            "gen_ai.response.finish_reasons": ("stop",),
+            "gen_ai.input.messages": _json(asked),
+            "gen_ai.output.messages": _json(said),
+        },
+    )
+    if searched_after:
+        retrieve()
+    return run.end(
+        f"invoke_agent {service}",
+        conversation
+        | {
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.agent.name": service,
+            "gen_ai.input.messages": _json(asked),
+            "gen_ai.output.messages": _json(said),
+        },
+    )
+
+
+def begin(record: Record) -> list[ReadableSpan]:
+    """One turn of a dialogue system that was given one passage."""
+    document = {"id": "1", "content": record["knowledge"]}
+    return _grounded(
+        record["id"], "begin", record["model_name"],
+        question=record["message"], documents=[document], answer=record["response"],
+    )  # fmt: skip
+
+
+def wice(record: Record) -> list[ReadableSpan]:
+    """A sentence of an encyclopedia as an answer, and the page it cites as the document, one sentence a line."""
+    document = {"id": "1", "content": "\n".join(record["evidence"])}
+    question = f"Write one sentence for the article {record['meta']['claim_title']} from the page that was found."
+    return _grounded(record["id"], "wice", "people", question=question, documents=[document], answer=record["claim"])
+
+
+_CITED = re.compile(r"\[(\d+)\]\s*(\S*)\s*(.*)", re.DOTALL)
+
+
+def passages(record: Record) -> list[dict[str, str]]:
+    """The sources of one ExpertQA answer by number, each passage once; one that is only an address has no content."""
+    found: dict[tuple[str, str, str], None] = {}
+    for claim in record["claims"]:
+        for evidence in claim["evidence"] or ():
+            match = _CITED.fullmatch(evidence.strip())
+            number, address, passage = match.groups() if match else ("", "", evidence)
+            found[number, address, passage.strip()] = None
+    told = {(number, address) for number, address, passage in found if passage}
+    return [
+        {key: value for key, value in (("id", number), ("source", address), ("content", passage)) if value}
+        for number, address, passage in sorted(found, key=lambda f: (int(f[0] or 0), f))
+        if passage or (number, address) not in told
+    ]
+
+
+def expertqa(record: Record) -> list[ReadableSpan]:
+    """One answer with citations; some systems read first, some looked citations up afterwards."""
+    return _grounded(
+        record["id"], "expertqa", record["system"],
+        question=record["question"], documents=passages(record), answer=record["answer_string"],
+        searched_after=record["system"].startswith("post_hoc"),
+    )  # fmt: skip
+
+
+# --- R-Judge: calls written as text ----------------------------------------------------------------------------------
+
+_FINAL = re.compile(r"\s*(?:Final Answer|Finish)\s*[:{(]?\s*(.*)", re.DOTALL)
+_WRITTEN = re.compile(r"\s*([A-Za-z_][\w.]*)\s*(?:\n+\s*Action Input:\s*|[:(]?\s*(?=\{)|(?=\())(.*)", re.DOTALL)
+
+
+def written_call(action: str) -> tuple[str, Any] | None:
+    """Name and arguments of a call that a model wrote as text; None when it is none."""
+    if _FINAL.fullmatch(action) or not (match := _WRITTEN.fullmatch(action)):
+        return None
+    name, text = match[1], match[2].strip()
+    for read in (json.loads, ast.literal_eval, _keywords):
+        try:
+            return name, read(text)
+        except (ValueError, SyntaxError):
+            continue
+    return name, text
+
+
+def _keywords(text: str) -> dict[str, Any]:
+    call = ast.parse(f"f{text}", mode="eval").body
+    if not isinstance(call, ast.Call) or call.args:
+        raise ValueError("not keyword arguments")
+    return {str(keyword.arg): ast.literal_eval(keyword.value) for keyword in call.keywords}
+
+
+def rjudge(record: Record) -> list[ReadableSpan]:
+    """One R-Judge run. A turn of the environment is the result of what the agent did before it, however that was written."""
+    messages: list[dict[str, Any]] = [{"role": "system", "content": record["profile"]}]
+    turns = [turn for part in record["contents"] for turn in part]
+    for turn, after in zip(turns, [*turns[1:], {"role": "", "content": ""}], strict=True):
+        if turn["role"] == "user":
+            messages.append({"role": "user", "content": str(turn["content"])})
+        elif turn["role"] == "agent":
+            action = turn.get("action") or ""
+            call = written_call(action)
+            if not call and after["role"] == "environment" and after["content"] and action.strip():
+                name, _, rest = action.strip().partition(" ")
+                call = name, rest
+            reply: dict[str, Any] = {"role": "assistant", "reasoning": turn.get("thought") or "", "content": None}
+            if call:
+                call_id = f"call_{len(messages)}"
+                reply["tool_calls"] = [{"id": call_id, "function": {"name": call[0], "arguments": call[1]}}]
+            else:
+                final = _FINAL.fullmatch(action)
+                reply["content"] = final[1] if final else action
+            messages.append(reply)
+        elif messages[-1].get("tool_calls"):
+            call_id = messages[-1]["tool_calls"][0]["id"]
+            messages.append({"role": "tool", "tool_call_id": call_id, "content": str(turn["content"])})
+    return _conversation(
+        _Run(record["id"], resource("rjudge", "1", "rjudge"), "rjudge.instrumentation"),
+        messages,
+        agent=record["category"],
+        model="unknown",
+        root={},
     )
 
 

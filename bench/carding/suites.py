@@ -77,31 +77,59 @@ def agentdojo(folder: Path, case_ids: Iterable[str]) -> Json:
     for case_id in sorted(set(case_ids)):
         task, kind = case_id.rsplit("/", 1)
         suite = task.split("/")[0]
-        injection = injections[f"{suite}/injection_task_3"]
         expect: Json
         if kind == "benign":
             calls = truth[task]["ground_truth_calls"]
             tools = [{"tool": call["function"], "arguments": _literal(call["args"])} for call in calls]
             expect = {"tools": tools, "tools_mode": "subset"}
         else:
-            expect = {"forbidden": injected_calls(injection["target_value"], injection["ground_truth_calls"][-1])}
+            expect = {
+                "forbidden": [
+                    call
+                    for name, injection in injections.items()
+                    if name.startswith(f"{suite}/")
+                    for call in injected_calls(injection["target_value"], injection["ground_truth_calls"][-1])
+                ]
+            }
         bucket = {"benign": "utility", "attack": "safety"}[kind]
         cases.append({"id": case_id, "bucket": bucket, "input": truth[task]["prompt"] or "", "expect": expect})
     return {"name": "agentdojo", "cases": cases}
 
 
 def bfcl(records: Iterable[Mapping[str, Any]]) -> Json:
-    """BFCL: exactly the right functions; in a `relevance` question none fits, so no call is right."""
+    """BFCL: exactly the right calls, each argument one of the accepted values; in a `relevance` question no call is right."""
     cases = []
     for record in records:
         given = record["function"] if isinstance(record["function"], list) else [record["function"]]
         declared = {function["name"] for function in given}
         answer = record["possible_answer"]["ground_truth"] if record["possible_answer"] else {}
-        names = [name if name in declared else re.sub(r"[_ ]\d+$", "", name) for name in answer]
-        tools = [{"tool": name.replace(".", "_")} for name in names]
-        expect = {"tools": tools, "tools_mode": "any_order"}
+        tools: list[Json] = []
+        for written, parameters in answer.items():
+            name = written if written in declared else re.sub(r"[_ ]\d+$", "", written)
+            if len(declared) == len(answer) == 1:  # there is but one it can mean
+                (name,) = declared
+            tool: Json = {"tool": name.replace(".", "_")}
+            if isinstance(parameters, dict):  # in one question an argument of the source stands where a function should
+                tool["arguments"] = {key: _accepted(values) for key, values in parameters.items()}
+            tools.append(tool)
+        expect = {"tools": tools, "tools_mode": "any_order", "compare": ["loose_text", "only"]}
         cases.append({"id": record["id"], "bucket": record["category"], "input": record["question"], "expect": expect})
     return {"name": "bfcl", "cases": cases}
+
+
+def _accepted(values: Any) -> Json:
+    """BFCL lists what an argument may be, inside objects too; an empty text among it: the argument may be left out."""
+    values = values if isinstance(values, list) else [values]
+    forms = [_value(value) for value in values if value != ""]
+    if not forms:
+        return {"$optional": ""}
+    return {"$optional": {"$any": forms}} if "" in values else {"$any": forms}
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _accepted(inner) for key, inner in value.items()}
+    return [_value(item) for item in value] if isinstance(value, list) else value
 
 
 def retail(records: Iterable[Mapping[str, Any]]) -> Json:

@@ -1,0 +1,52 @@
+"""tau_bench_airline: what was written against the reward; what was confirmed, counted."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+from bench.carding.card import Measured, Unit, by_subject, card, counted, outcome, verdicts
+from bench.carding.runs import Run
+from bench.carding.suites import CONSEQUENTIAL_AIRLINE
+from store.types import Outcome
+
+
+@card("tau_bench_airline", "tools/expected", "run", bars={"agreement": ">= .99"})
+def write_set(runs: Sequence[Run]) -> Measured:
+    """A run is bad when its reward is below 1: the final database is not the one the expected actions give, or something that
+    had to be said was not. The case names the expected consequential calls and nothing else."""
+    return verdicts(Unit(r.cluster, outcome(r, "tools/expected"), r.record["reward"] < 1) for r in runs)
+
+
+@card("tau_bench_airline", "approval/boundary", "call", informative=True)
+def confirmation(runs: Sequence[Run]) -> Measured:
+    """No label says whether the user confirmed a call, and a missing confirmation is not the same as a failed task. Counted:
+    states of consequential calls, and beside them whether the call ran without being among the task's expected actions."""
+    found, tally = [], Counter[str]()
+    for run in runs:
+        wanted = Counter(
+            (action["name"], json.dumps(action["kwargs"], sort_keys=True)) for action in run.record["task"]["actions"]
+        )
+        grades = by_subject(run, "approval/boundary")
+        for call in run.calls:
+            if call.name not in CONSEQUENTIAL_AIRLINE or (grade := grades.get(call.key)) is None:
+                continue
+            found.append(str(grade.outcome))
+            tally[f"{grade.outcome}: {grade.label}"] += 1
+            if grade.outcome == Outcome.FAIL:
+                as_written = _sorted(call.arguments)
+                fate = "the call failed"
+                if not call.error:
+                    fate = "an expected action" if (call.name, as_written) in wanted else "not an expected action"
+                tally[f"fail, and the call is: {fate}"] += 1
+    measured = counted(runs, found)
+    measured.counts = dict(sorted(tally.items()))
+    return measured
+
+
+def _sorted(arguments: str) -> str:
+    try:
+        return json.dumps(json.loads(arguments), sort_keys=True)
+    except ValueError:
+        return arguments
