@@ -157,34 +157,10 @@ _HEAD = """# Grader cards
 What each grader claims, and how right it is on data that people labelled. Made by `make cards` from the `{split}` half of the
 sets below, {way}; do not edit.
 
-A figure stands with its 95 % interval: Wilson's for shares, with fewer units where those of one cluster (runs of one case, calls
-of one task) repeat each other; DeLong's for AUC; a bootstrap over clusters for kappa and balanced accuracy. `unknown` and `skip`
-find nothing and agree with nothing: a grader gains nothing by not answering. A card that informs only has no label that settles
-the question."""
-
-_WAYS[document["path"]])]
-    parts.append(_sets(document))
-    unlabelled = [name for name in types if name not in by_grader]
-    for name in sorted(by_grader):
-        parts.append(_grader(name, by_grader[name], weaknesses.get(name, ())))
-    parts.append(
-        "## Graders without a card\n\n"
-        + _wrap(
-            "Nobody has labelled data here on which these could be right or wrong. Some only count or measure; others are "
-            "checked by the cases in `tests/graders/cases` alone. What each answered over all runs of all sets:"
-        )
-    )
-    parts.append(_answers(document, unlabelled))
-    return "\n\n".join(parts) + "\n"
-
-
-_HEAD = """# Grader cards
-
-What each grader claims, and how right it is on data that people labelled. Made by `make cards` from the `{split}` half of the
-sets below, {way}; do not edit. A figure stands with its 95 % interval: Wilson's for shares, with fewer units where those of one
-cluster (runs of one case, calls of one task) repeat each other; DeLong's for AUC; a bootstrap over clusters for kappa and
-balanced accuracy. `unknown` and `skip` find nothing and agree with nothing: a grader gains nothing by not answering. A card that
-informs only has no label that settles the question."""
+A figure stands with its 95 % interval: Wilson's for shares, with fewer units where those of one cluster (runs of one case,
+calls of one task) repeat each other; DeLong's for AUC; a bootstrap over clusters for kappa and balanced accuracy. `unknown` and
+`skip` find nothing and agree with nothing: a grader gains nothing by not answering. A card that informs only has no label that
+settles the question."""
 
 _WAYS = {
     "served": "sent over OTLP to a server, stored, graded by its worker and read back by SQL",
