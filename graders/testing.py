@@ -132,7 +132,7 @@ def conversation(
 
     Steps, each a mapping with one of these keys:
     - `system`, `user`: what was said.
-    - `assistant`: what the model said; `calls`: a list of {id, name, arguments}; `attributes` of its span.
+    - `assistant`: what the model said; `calls`: a list of {id, name, arguments}; `status`, `attributes` of its span.
     - `tool`: the name of a tool that ran; `id`, `arguments`, `result`, `status`, `attributes`; `span: false` leaves only the
       message with the result, `message: false` only the span.
     - `decision`: `allow`, `deny` or `require_approval`, as a log event; `id`, `tool`, and `attributes` under
@@ -157,7 +157,7 @@ def conversation(
             answer = message("assistant", step["assistant"], *calls)
             offered = {"gen_ai.tool.definitions": list(tools)} if tools else {}
             place["attributes"] = {**offered, **(step.get("attributes") or {})}
-            spans.append(model(said, answer, **place))
+            spans.append(model(said, answer, status=step.get("status", "Unset"), **place))
             said.append(answer)
         elif "tool" in step:
             call_id, result = step.get("id", ""), step.get("result")

@@ -111,6 +111,26 @@ class FieldRule(_Part):
     """Keys whose values are freed of terminal colours."""
 
 
+class Apart(_Part):
+    """Dialects whose counts leave something out."""
+
+    input: tuple[str, ...] = ()
+    """Of cached tokens: input tokens are only those beside them."""
+    output: tuple[str, ...] = ()
+    """Of reasoning: output tokens are only those beside it."""
+
+
+class UsageKeys(_Part):
+    """Where a model call tells of its tokens beside how many came in and went out."""
+
+    response_id: tuple[str, ...]
+    provider: tuple[str, ...]
+    cache_read: tuple[str, ...]
+    cache_write: tuple[str, ...]
+    reasoning: tuple[str, ...]
+    apart: Apart
+
+
 class FinishReasons(_Part):
     """Where a model says why it stopped, and what its words mean."""
 
@@ -232,6 +252,7 @@ class DialectMapping(_Part):
     kinds: tuple[KindRule, ...]
     names: tuple[NameRule, ...]
     fields: dict[_SCALARS, FieldRule]
+    usage: UsageKeys
     content: dict[str, tuple[str, ...]]
     placeholders: dict[str, str]
     """Attribute to the value that stands for content that is not captured."""

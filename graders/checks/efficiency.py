@@ -1,16 +1,23 @@
-"""What did the run cost in time, tokens, calls and errors?
+"""What did the run cost in time, tokens, calls, money and errors?
 
 The score is the number. Without a limit the outcome is `pass`; with one, more than the limit is `fail`. What is not captured
-is `unknown`, never zero. Token counts are taken from model calls only: agent and workflow spans repeat their children.
+is `unknown`, never zero; a limit that is passed by what is captured alone is passed all the same. Tokens are counted over model
+calls only, each once (`graders.usage`): agent and workflow spans repeat their children.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from pydantic import Field
 
 from graders.base import Grader, Score, failed, passed, skip, unknown
 from graders.messages import hides_calls
-from store.types import Completeness, Severity, Span, SpanKind, Trace
+from graders.prices import Prices, builtin, trace_cost
+from graders.usage import model_calls, tokens_of
+from store.types import Completeness, Severity, Span, Trace
+
+_REASONS = 3
 
 
 def _judge(value: float, limit: float | None, unit: str, span_id: str = "") -> Score:
@@ -21,13 +28,44 @@ def _judge(value: float, limit: float | None, unit: str, span_id: str = "") -> S
     return passed(shown, score=value, span_id=span_id)
 
 
-def _models(trace: Trace) -> list[Span]:
-    """Model calls that hold no other model call: some frameworks wrap one in another and count both."""
-    outer = {s.parent_span_id for s in trace.spans if s.kind is SpanKind.LLM}
-    return [s for s in trace.spans if s.kind is SpanKind.LLM and s.span_id not in outer]
+def _sum(counts: Sequence[int | None], limit: float | None, unit: str) -> Score:
+    """The sum over the model calls, if all tell, or if those that do are more than allowed."""
+    if not counts:
+        return skip("no model calls")
+    told = [c for c in counts if c is not None]
+    total = float(sum(told))
+    if len(told) == len(counts) or (limit is not None and total > limit):
+        return _judge(total, limit, unit)
+    return unknown(f"{len(counts) - len(told)} of {len(counts)} model calls do not tell their {unit}")
 
 
-class FirstToken(Grader, name="efficiency/first_token", version="1"):
+class Cost(Grader, name="efficiency/cost", version="1"):
+    """US dollars for the tokens of all model calls, at the list prices in force when each began.
+
+    `prices` is a YAML file whose entries come before the prices that ship (graders/prices.yaml): discounts, deployments of your
+    own, models bought from a cloud provider. `unknown` when a call does not tell its tokens or its model has no price; skipped
+    without model calls.
+    """
+
+    limit_usd: float | None = Field(default=None, ge=0)
+    prices: Prices = Field(default_factory=builtin)
+
+    def grade(self, trace: Trace) -> Score:
+        cost = trace_cost(trace, self.prices)
+        if not cost.calls:
+            return skip("no model calls")
+        if self.limit_usd is not None and cost.usd > self.limit_usd:
+            reason = f"{cost.usd:.6f} USD, more than {self.limit_usd:g}"
+            return failed(reason, severity=Severity.LOW, score=cost.usd, label="over_limit")
+        if not cost.unpriced:
+            return passed(f"{cost.usd:.6f} USD", score=cost.usd)
+        more = "; ..." if len(cost.reasons) > _REASONS else ""
+        why = "; ".join(cost.reasons[:_REASONS]) + more
+        rest = f" The others cost {cost.usd:.6f} USD." if cost.unpriced < cost.calls else ""
+        return unknown(f"{cost.unpriced} of {cost.calls} model calls: {why}.{rest}")
+
+
+class FirstToken(Grader, name="efficiency/first_token", version="2"):
     """Time to the first token of the slowest model call, in milliseconds.
 
     `unknown` when no model call says it (most do so only when streaming); skipped without model calls.
@@ -36,7 +74,7 @@ class FirstToken(Grader, name="efficiency/first_token", version="1"):
     limit_ms: float | None = Field(default=None, gt=0)
 
     def grade(self, trace: Trace) -> Score:
-        models = _models(trace)
+        models = model_calls(trace)
         if not models:
             return skip("no model calls")
         times = [(s.ttft_ms, s.span_id) for s in models if s.ttft_ms is not None]
@@ -60,31 +98,74 @@ class Latency(Grader, name="efficiency/latency", version="1"):
         return _judge(max(0, root.end_ns - root.start_ns) / 1e6, self.limit_ms, "ms", root.span_id)
 
 
-class TokensIn(Grader, name="efficiency/tokens_in", version="1"):
-    """Input tokens over all model calls. `unknown` when a model call does not tell; skipped without model calls."""
+class TokensIn(Grader, name="efficiency/tokens_in", version="2"):
+    """Input tokens over all model calls, from a cache or not.
+
+    `unknown` when a model call does not tell; skipped without model calls.
+    """
 
     limit: float | None = Field(default=None, gt=0)
 
     def grade(self, trace: Trace) -> Score:
-        return _tokens([s.input_tokens for s in _models(trace)], self.limit, "input tokens")
+        return _sum([tokens_of(s).input for s in model_calls(trace)], self.limit, "input tokens")
 
 
-class TokensOut(Grader, name="efficiency/tokens_out", version="1"):
-    """Output tokens over all model calls. `unknown` when a model call does not tell; skipped without model calls."""
+class TokensOut(Grader, name="efficiency/tokens_out", version="2"):
+    """Output tokens over all model calls, reasoning included.
+
+    `unknown` when a model call does not tell; skipped without model calls.
+    """
 
     limit: float | None = Field(default=None, gt=0)
 
     def grade(self, trace: Trace) -> Score:
-        return _tokens([s.output_tokens for s in _models(trace)], self.limit, "output tokens")
+        return _sum([tokens_of(s).output for s in model_calls(trace)], self.limit, "output tokens")
 
 
-def _tokens(counts: list[int | None], limit: float | None, unit: str) -> Score:
-    if not counts:
-        return skip("no model calls")
-    told = [c for c in counts if c is not None]
-    if len(told) < len(counts):
-        return unknown(f"{len(counts) - len(told)} of {len(counts)} model calls do not tell their {unit}")
-    return _judge(float(sum(told)), limit, unit)
+class TokensReasoning(Grader, name="efficiency/tokens_reasoning", version="1"):
+    """Output tokens the models spent on reasoning. `unknown` when a model call does not tell; skipped without model calls."""
+
+    limit: float | None = Field(default=None, gt=0)
+
+    def grade(self, trace: Trace) -> Score:
+        return _sum([tokens_of(s).reasoning for s in model_calls(trace)], self.limit, "reasoning tokens")
+
+
+class TokensCached(Grader, name="efficiency/tokens_cached", version="1"):
+    """Share of the input tokens that came from the provider's cache, from 0 to 1; less than `at_least` is `fail`.
+
+    `unknown` when a model call does not tell; skipped without model calls that had input.
+    """
+
+    at_least: float | None = Field(default=None, ge=0, le=1)
+
+    def grade(self, trace: Trace) -> Score:
+        used = [tokens_of(s) for s in model_calls(trace)]
+        if not used:
+            return skip("no model calls")
+        told = [(u.cache_read, u.input) for u in used if u.cache_read is not None and u.input is not None]
+        if len(told) < len(used):
+            return unknown(f"{len(used) - len(told)} of {len(used)} model calls do not tell their cached tokens")
+        read, total = sum(r for r, _ in told), sum(i for _, i in told)
+        if not total:
+            return skip("no input tokens")
+        share = read / total
+        reason = f"{read:,} of {total:,} input tokens came from a cache"
+        if self.at_least is not None and share < self.at_least:
+            reason += f", less than {self.at_least:.0%}"
+            return failed(reason, severity=Severity.LOW, score=share, label="under_limit")
+        return passed(reason, score=share)
+
+
+class ModelCalls(Grader, name="efficiency/model_calls", version="1"):
+    """Number of model calls. Skipped without spans."""
+
+    limit: float | None = Field(default=None, ge=0)
+
+    def grade(self, trace: Trace) -> Score:
+        if not trace.spans:
+            return skip("no spans")
+        return _judge(float(len(model_calls(trace))), self.limit, "model calls")
 
 
 class ToolCalls(Grader, name="efficiency/tool_calls", version="1"):
@@ -99,33 +180,65 @@ class ToolCalls(Grader, name="efficiency/tool_calls", version="1"):
         return _judge(float(len(trace.tool_calls)), self.limit, "tool calls")
 
 
-class Errors(Grader, name="efficiency/errors", version="1"):
+class TraceLength(Grader, name="efficiency/trace_length", version="1"):
+    """Number of steps: model calls and tool calls together.
+
+    `unknown` when the trace shows neither tool spans nor what a model call said; skipped without spans.
+    """
+
+    limit: float | None = Field(default=None, ge=0)
+
+    def grade(self, trace: Trace) -> Score:
+        if not trace.spans:
+            return skip("no spans")
+        steps = float(len(model_calls(trace)) + len(trace.tool_calls))
+        if hides_calls(trace) and (self.limit is None or steps <= self.limit):
+            return unknown("neither tool spans nor the messages of a model call are captured")
+        return _judge(steps, self.limit, "steps")
+
+
+class Errors(Grader, name="efficiency/errors", version="2"):
     """Number of tool calls and model calls that failed. Denied calls are no errors. Skipped without either."""
 
     limit: float | None = Field(default=None, ge=0)
 
     def grade(self, trace: Trace) -> Score:
-        models = _models(trace)
+        models = model_calls(trace)
         if not models and not trace.tool_calls:
             return skip("no model or tool calls")
         tools = sum(1 for c in trace.tool_calls if c.error and c.executed is not False)
         return _judge(float(tools + sum(1 for s in models if s.status == "Error")), self.limit, "errors")
 
 
-class Retries(Grader, name="efficiency/retries", version="1"):
-    """Number of tool calls made again, same tool, right after an error of that tool. Skipped without tool calls."""
+class Retries(Grader, name="efficiency/retries", version="2"):
+    """Number of calls made again right after one failed: of the same tool, or of a model below the same span.
+
+    Skipped without tool and model calls.
+    """
 
     limit: float | None = Field(default=None, ge=0)
 
     def grade(self, trace: Trace) -> Score:
-        if not trace.tool_calls:
-            return skip("no tool calls")
+        models = model_calls(trace)
+        if not models and not trace.tool_calls:
+            return skip("no model or tool calls")
+        retries = _model_retries(models)
         failing: set[str] = set()
-        retries = 0
         for call in trace.tool_calls:
             retries += call.name in failing
             if call.error:
                 failing.add(call.name)
-            else:
+            elif failing:
                 failing.discard(call.name)
         return _judge(float(retries), self.limit, "retries")
+
+
+def _model_retries(models: Sequence[Span]) -> int:
+    if not any(s.status == "Error" for s in models):
+        return 0
+    failed_below: dict[str, bool] = {}
+    retries = 0
+    for span in models:
+        retries += failed_below.get(span.parent_span_id, False)
+        failed_below[span.parent_span_id] = span.status == "Error"
+    return retries
