@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -111,13 +112,15 @@ def measure(
             plan = list(
                 planned(item, None if asked else lambda record, run, name=name: labels.labelled(name, record, run))
             )
-            task = progress.add_task(name, total=len(plan))
-            runs = []
-            for run in grade(item, plan):
+            moves = replace(item, records=list(labels.moves(name, item.records)) if pool else [])
+            extra = list(planned(moves))
+            task = progress.add_task(name, total=len(plan) + len(extra))
+            runs: list[Run] = []
+            for number, run in enumerate(grade(item, [*plan, *extra])):
                 progress.advance(task)
                 if pool and labels.labelled(name, run.record, run.name):
                     pooled.append(run)
-                if asked:
+                if asked and number < len(plan):
                     runs.append(run)
                     for grader, found in run.grades.items():
                         if grader in chosen:

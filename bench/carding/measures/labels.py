@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -43,6 +43,23 @@ def labelled(set_name: str, record: Record, name: str) -> bool:
     return (set_name, run_id(set_name, record, name)) in rows()
 
 
+def moves(set_name: str, records: Iterable[Record]) -> Iterator[Record]:
+    """Earlier moves that have labels of their own, as runs that end there: `ID@n` is the conversation `ID` up to the n-th
+    message of the agent, counted from 0."""
+    wanted: dict[str, list[str]] = {}
+    for of, row_id in rows():
+        if of == set_name and "@" in row_id:
+            wanted.setdefault(row_id.rpartition("@")[0], []).append(row_id)
+    for record in records:
+        if record["id"] not in wanted:
+            continue
+        replies = [i for i, message in enumerate(record["traj"]) if message["role"] == "assistant"]
+        for row_id in wanted[record["id"]]:
+            number = int(row_id.rpartition("@")[2])
+            if number < len(replies):
+                yield {**record, "id": row_id, "traj": record["traj"][: replies[number] + 1]}
+
+
 def _label(row: Mapping[str, str]) -> str:
     return row.get("label") or row.get("agreed") or ""
 
@@ -56,21 +73,24 @@ def _pairs(runs: Sequence[Run]) -> Iterator[tuple[Run, str, str, Mapping[str, st
 
 @card(SET, "action/class", "final answer", bars={"kappa": ">= .80"})
 def classes(runs: Sequence[Run]) -> Measured:
-    """The class that two readings of the run agreed on. Runs were drawn so that rare classes are there: agreement on ordinary
-    traffic is another; `weighted agreement` counts each run as often as the draw left its like out."""
+    """The class that two readings of the run agreed on (`bench/labels`, where the classes and the sample are described). The
+    random draw took more of what looked rare; `weighted agreement` counts each of its runs as often as the draw left its like
+    out, and so is about ordinary traffic. The rest was looked for, because refusals were rare. `skip` here is a class that was
+    found and that no case asked for."""
     pairs = list(_pairs(runs))
     measured = Measured(
         Counter(str(Outcome.SKIP if said else Outcome.UNKNOWN) for _, said, _, _ in pairs),
         len({f"{run.set}/{run.cluster}" for run, _, _, _ in pairs}),
     )
     units = [(f"{run.set}/{run.cluster}", said, true) for run, said, true, _ in pairs]
-    weights = [float(row.get("weight") or 1) for _, _, _, row in pairs]
-    right = sum(w for w, (_, said, true) in zip(weights, units, strict=True) if said == true)
+    drawn = [(unit, float(row["weight"])) for unit, (_, _, _, row) in zip(units, pairs, strict=True) if row["weight"]]
+    right = sum(weight for (_, said, true), weight in drawn if said == true)
     readers = [(c, row["pass_a"], row["pass_b"]) for (c, _, _), (_, _, _, row) in zip(units, pairs, strict=True)]
     measured.figures = {
         "kappa": stats.bootstrap(units, stats.kappa),
+        "kappa of the random draw": stats.bootstrap((unit for unit, _ in drawn), stats.kappa),
         "agreement": stats.share((c, said == true) for c, said, true in units),
-        "weighted agreement": stats.Figure(right / sum(weights) if units else None, n=len(units)),
+        "weighted agreement": stats.Figure(right / sum(w for _, w in drawn) if drawn else None, n=len(drawn)),
         "kappa of the two readings": stats.bootstrap(readers, stats.kappa),
     }
     for name in sorted({true for _, _, true in units}):
