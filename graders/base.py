@@ -212,6 +212,10 @@ class GraderSets:
         return next((graders for policy, graders in self._by_policy if policy.covers(*names)), self._otherwise)
 
 
+class NotGraded(Exception):
+    """Why a grader gave no answer, in words that need no place in the code beside them."""
+
+
 def _freely(_: Grader) -> AbstractContextManager[object]:
     return nullcontext()
 
@@ -294,6 +298,8 @@ def _check(score: object) -> None:
 
 def _told(error: BaseException) -> str:
     """What went wrong, and where."""
+    if isinstance(error, NotGraded):
+        return str(error)
     place = error.__traceback__
     while place and place.tb_next:
         place = place.tb_next

@@ -1,10 +1,13 @@
-"""Grades closed traces: finds them, reads them in batches, assembles, grades, writes.
+"""Grades closed traces: finds them, reads them in batches, has them graded, writes.
 
 Promises: everything written has a key of its own (trace, span, grader, subject; trace, call), and a trace is marked as
 graded last, so a crash at any point repeats work and doubles nothing; so do two workers on one store. A trace that gets
-spans after it was graded is graded again under the next generation. What closed means (`grace_ms` after the root ended,
-`idle_ms` after the last span without one) is the store's query. One bad trace never stops the others, nor one that is too
-large: of an endless one the first spans are graded, as `truncated`.
+spans after it was graded is graded again under the next generation; so is one that another trace of its conversation brings
+news for. What closed means (`grace_ms` after the root ended, `idle_ms` after the last span without one) is the store's
+query. One bad trace never stops the others, nor one that is too large: of an endless one the first spans are graded, as
+`truncated`. While one batch is graded, the one before it is written and the next one read.
+
+What grading a batch is, is `graders.batch`'s; whether a process of its own does it, is said by the `judge`.
 """
 
 from __future__ import annotations
@@ -12,24 +15,59 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from opentelemetry import trace
 
-from graders.assembler import assemble
-from graders.base import GraderSets, run_graders
+from graders.base import GraderSets
+from graders.batch import KEEP, Batch, Graded, Item, error_grade, grade_batch, printable
 from store.client import MAX_SPANS, Store
 from store.errors import OutOfMemory, Retryable, StoreError
-from store.types import Case, Completeness, Grade, LogEvent, Outcome, Severity, Span, ToolCall
+from store.types import Completeness
 
 log = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)
 
 _CLOCK_SLACK_MS = 60_000
 _MAX_WAIT_S = 30.0
-_SPANS_AT_ONCE = 20_000
+_SPANS_AT_ONCE = 10_000
+_MAX_REOPENED = 20
+"""Gradings after which news from the conversation no longer reopens a trace."""
+_T = TypeVar("_T")
+
+
+class Judge(Protocol):
+    """Grades one batch at a time, perhaps elsewhere and meanwhile."""
+
+    def submit(self, batch: Batch) -> None: ...
+
+    def result(self) -> Graded: ...
+
+    def discard(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class InProcess:
+    """Grades right here, without limits: for graders one trusts."""
+
+    def __init__(self, graders: GraderSets) -> None:
+        self._graders = graders
+        self._batch: Batch | None = None
+
+    def submit(self, batch: Batch) -> None:
+        self._batch = batch
+
+    def result(self) -> Graded:
+        assert self._batch is not None
+        return grade_batch(self._batch, self._graders)
+
+    def discard(self) -> None:
+        self._batch = None
+
+    def close(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -54,6 +92,7 @@ class Worker:
         store: Store,
         graders: GraderSets,
         *,
+        judge: Judge | None = None,
         grace_ms: int = 2_000,
         idle_ms: int = 60_000,
         batch: int = 200,
@@ -61,6 +100,7 @@ class Worker:
     ) -> None:
         self._store = store
         self._graders = graders
+        self._judge = judge or InProcess(graders)
         self._grace_ms = grace_ms
         self._idle_ms = idle_ms
         self._batch = batch
@@ -75,16 +115,7 @@ class Worker:
             grace_ms=self._grace_ms, idle_ms=self._idle_ms, since_ms=self._since_ms, limit=self._batch
         )
         self.progress.lag_seconds = max(0, started_ms - closed[0]["LastIngested"]) / 1000 if closed else 0.0
-        for portion in _portions(closed):
-            try:
-                with tracer.start_as_current_span("grader.batch", attributes={"traces": len(portion)}):
-                    self._grade(portion)
-            except Exception as error:
-                if isinstance(error, Retryable) and not isinstance(error, OutOfMemory):
-                    raise
-                log.exception("%d traces cannot be graded together; trying each alone", len(portion))
-                for row in portion:
-                    self._grade_alone(row)
+        self.grade(closed)
         if len(closed) < self._batch:
             # Whatever arrived longer ago than the idle limit was closed, and is graded by now: no need to look again.
             self._since_ms = max(0, started_ms - self._idle_ms - self._grace_ms - _CLOCK_SLACK_MS)
@@ -105,75 +136,120 @@ class Worker:
             if graded < self._batch:
                 stop.wait(min(self._poll_s * 2 ** min(failures, 10), _MAX_WAIT_S))
 
-    def _grade(self, closed: Sequence[dict[str, Any]]) -> None:
-        ids = [row["TraceId"] for row in closed]
-        spans, logs, cases = self._store.spans(ids), self._store.logs(ids), self._store.cases(ids)
-        grades: list[Grade] = []
-        calls: list[tuple[str, int, ToolCall, str]] = []
-        marks: list[dict[str, Any]] = []
-        for row in closed:
-            trace_id, generation = row["TraceId"], row["Generation"] + 1
-            found, made, completeness = self._grade_trace(
-                trace_id, row["Spans"], spans.get(trace_id, []), logs.get(trace_id, []), cases.get(trace_id), generation
-            )
-            grades += found
-            calls += made
-            marks.append(self._mark(row, generation, completeness))
-        if calls:
-            self._store.insert_tool_calls(calls)
-        if grades:
-            self._store.insert_grades(grades)
-        self._store.mark_graded(marks)
-        self.progress.graded += len(marks)
-
-    def _grade_alone(self, row: dict[str, Any]) -> None:
+    def grade(self, closed: Sequence[dict[str, Any]], only: frozenset[str] = frozenset()) -> None:
+        """Grade these traces, rows as `Store.closed_traces` has them. With `only`, those graders alone; the grades of the
+        others are carried over to the new generation. Raises `StoreError` if the store cannot be reached."""
+        failed: list[list[dict[str, Any]]] = []
         try:
-            self._grade([row])
+            self._in_turn(closed, only, failed)
+        except BaseException:
+            self._judge.discard()
+            raise
+        for row in (row for portion in failed for row in portion):
+            self._grade_alone(row, only)
+
+    def _in_turn(
+        self, closed: Sequence[dict[str, Any]], only: frozenset[str], failed: list[list[dict[str, Any]]]
+    ) -> None:
+        """Portion by portion; those that cannot be graded together end up in `failed`."""
+
+        def attempt(portion: list[dict[str, Any]], call: Callable[[], _T]) -> _T | None:
+            try:
+                return call()
+            except Exception as error:
+                if isinstance(error, Retryable) and not isinstance(error, OutOfMemory):
+                    raise
+                log.warning(
+                    "%d traces cannot be graded together, trying each alone: %s", len(portion), printable(error)
+                )
+                failed.append(portion)
+                return None
+
+        def land(portion: list[dict[str, Any]], then: Callable[[], None] = lambda: None) -> None:
+            with tracer.start_as_current_span("grader.batch", attributes={"traces": len(portion)}):
+                graded = attempt(portion, self._judge.result)
+                then()
+                if graded is not None:
+                    attempt(portion, lambda: self._write(portion, only, graded))
+
+        flying: list[dict[str, Any]] | None = None
+        for portion in _portions(closed):
+            if flying and not _conversations(flying).isdisjoint(_conversations(portion)):
+                land(flying)  # its decisions may bear on this portion
+                flying = None
+            batch = attempt(portion, lambda portion=portion: self._read(portion, only))  # type: ignore[misc]
+            if batch is None:
+                continue
+            if flying:
+                land(flying, lambda batch=batch: self._judge.submit(batch))  # type: ignore[misc]
+            else:
+                self._judge.submit(batch)
+            flying = portion
+        if flying:
+            land(flying)
+
+    def _read(self, portion: Sequence[dict[str, Any]], only: frozenset[str]) -> Batch:
+        store, ids = self._store, [row["TraceId"] for row in portion]
+        siblings = store.siblings(sorted(_conversations(portion)))
+        known = sorted({trace_id for traces in siblings.values() for trace_id in traces})
+        return Batch(
+            items=[
+                Item(row["TraceId"], row["Generation"] + 1, row["ConversationId"], row["Spans"] > MAX_SPANS)
+                for row in portion
+            ],
+            spans=store.read("spans", ids),
+            logs=store.read("logs", ids),
+            cases=store.cases(ids),
+            siblings=siblings,
+            approvals=store.read("related_approvals", known),
+            calls=store.read("related_calls", known),
+            only=only,
+        )
+
+    def _write(self, portion: Sequence[dict[str, Any]], only: frozenset[str], graded: Graded) -> None:
+        for trace_id, reason in graded.failed:
+            log.error("trace %s: %s", trace_id, reason)
+        if only:
+            self._store.carry_over([row["TraceId"] for row in portion], only)
+        for table, lines in graded.tables.items():
+            self._store.insert_lines(table, lines)
+        self._store.reopen(graded.reopen, _MAX_REOPENED)
+        self._store.mark_graded(
+            [self._mark(row, only, found) for row, found in zip(portion, graded.completeness, strict=True)]
+        )
+        self.progress.graded += len(portion)
+        self.progress.failed += len(graded.failed)
+
+    def _grade_alone(self, row: dict[str, Any], only: frozenset[str]) -> None:
+        try:
+            self._judge.submit(self._read([row], only))
+            self._write([row], only, self._judge.result())
         except Exception as error:
+            self._judge.discard()
             large = isinstance(error, OutOfMemory)
             if isinstance(error, Retryable) and not large:
                 raise
             log.exception("trace %s cannot be graded", row["TraceId"])
             self.progress.failed += 1
-            generation = row["Generation"] + 1
-            reason = f"{'it is too large to be graded' if large else 'its grades cannot be kept'}: {_printable(error)}"
+            reason = f"{'it is too large to be graded' if large else 'its grades cannot be kept'}: {printable(error)}"
             completeness = Completeness.TRUNCATED if large else Completeness.COMPLETE
-            self._store.insert_grades([_error_grade(row["TraceId"], "", "worker/keep", reason, generation)])
-            self._store.mark_graded([self._mark(row, generation, completeness)])
+            if only:
+                self._store.carry_over([row["TraceId"]], only)
+            self._store.insert_grades([error_grade(row["TraceId"], "", KEEP, reason, row["Generation"] + 1)])
+            self._store.mark_graded([self._mark(row, only, completeness)])
 
-    def _mark(self, row: dict[str, Any], generation: int, completeness: Completeness) -> dict[str, Any]:
+    def _mark(self, row: dict[str, Any], only: frozenset[str], completeness: Completeness) -> dict[str, Any]:
         return {
             "TraceId": row["TraceId"],
-            "Generation": generation,
+            "Generation": row["Generation"] + 1,
             "LastIngested": row["LastIngested"],
             "Completeness": str(completeness),
-            "GraderSet": self._graders.digest,
+            "GraderSet": row["GraderSet"] if only else self._graders.digest,
         }
 
-    def _grade_trace(
-        self,
-        trace_id: str,
-        rows: int,
-        spans: Sequence[Span],
-        logs: Sequence[LogEvent],
-        case: Case | None,
-        generation: int,
-    ) -> tuple[list[Grade], Iterable[tuple[str, int, ToolCall, str]], Completeness]:
-        try:
-            trace = assemble(spans, logs, case, generation)
-        except Exception as error:
-            log.exception("trace %s cannot be assembled", trace_id)
-            self.progress.failed += 1
-            reason = f"the trace cannot be assembled: {_printable(error)}"
-            span_id = spans[0].span_id if spans else ""
-            grade = _error_grade(trace_id, span_id, "worker/assemble", reason, generation)
-            return [grade], (), Completeness.COMPLETE
-        if rows > MAX_SPANS:
-            trace = replace(trace, completeness=Completeness.TRUNCATED)
-        grades = run_graders(self._graders.of(trace), trace)
-        states = {g.subject: g.label for g in grades if g.grader == "approval/boundary" and g.subject}
-        made = [(trace_id, generation, call, states.get(call.key, "")) for call in trace.tool_calls]
-        return grades, made, trace.completeness
+
+def _conversations(portion: Sequence[dict[str, Any]]) -> set[str]:
+    return {row["ConversationId"] for row in portion if row["ConversationId"]}
 
 
 def _portions(closed: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -189,22 +265,3 @@ def _portions(closed: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]
         spans += size
     if portion:
         yield portion
-
-
-def _printable(error: Exception) -> str:
-    """What an error says, in characters that can be stored."""
-    return f"{type(error).__name__}: {error}"[:2000].encode(errors="backslashreplace").decode()
-
-
-def _error_grade(trace_id: str, span_id: str, grader: str, reason: str, generation: int) -> Grade:
-    return Grade(
-        trace_id=trace_id,
-        span_id=span_id,
-        grader=grader,
-        grader_version="1",
-        config_digest="",
-        outcome=Outcome.ERROR,
-        reason=reason,
-        severity=Severity.INFO,
-        generation=generation,
-    )

@@ -12,10 +12,11 @@ An embedded database belongs to one process. Others reach it through that proces
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
@@ -24,16 +25,14 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
-import orjson
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, DataError
-from clickhouse_connect.driver.query import QueryResult
 
-from store import engine, migrate, schema
+from store import engine, migrate, rows, schema
 from store.cases import case_document, read_case
 from store.dialects import quote
 from store.errors import OutOfMemory, Permanent, Retryable
-from store.types import Case, Grade, LogEvent, Span, SpanEvent, SpanKind, ToolCall
+from store.types import Case, Grade, LogEvent, Span
 
 # The driver warns of every try that failed, and only that it did; what failed is in the error that is raised.
 logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
@@ -44,6 +43,12 @@ MAX_SPANS = 20_000
 """Rows of one trace that are read, so that one which goes on for ever takes nobody's memory."""
 MAX_READ_BYTES = 256 << 20
 """Spans that are read at a time, in bytes."""
+MAX_SIBLINGS = 200
+"""Traces of one conversation that are looked at when another of it is graded."""
+MAX_RELATED = 200
+"""Decisions, and tool calls, that are read of each of them."""
+MAX_RELATED_TEXT = 4_000
+"""Characters of an argument or a result that are read of such a call."""
 _FRONT = {
     "traces": ("otlp_requests", "ExportTraceServiceRequest"),
     "logs": ("otlp_log_requests", "ExportLogsServiceRequest"),
@@ -296,7 +301,7 @@ class Store:
         self, *, grace_ms: int, idle_ms: int, since_ms: int = 0, limit: int = 500
     ) -> list[dict[str, Any]]:
         """Traces ready to be graded, longest quiet first: `TraceId`, `LastIngested` (ms), `Generation` (0 if never graded),
-        `Spans`."""
+        `Spans`, `ConversationId`."""
         return self.query(
             _sql("closed"), {"grace_ms": grace_ms, "idle_ms": idle_ms, "since_ms": since_ms, "limit": limit}
         )
@@ -306,96 +311,71 @@ class Store:
 
         Of each trace the first `MAX_SPANS` rows are read. Raises `OutOfMemory` if all that is more than `MAX_READ_BYTES`.
         """
-        found: dict[str, list[Span]] = defaultdict(list)
-        for row in self._read("spans", trace_ids).result_rows:
-            found[row[0]].append(_span(row))
-        return dict(found)
+        return rows.spans(self.read("spans", trace_ids))
 
     def logs(self, trace_ids: Sequence[str]) -> dict[str, list[LogEvent]]:
         """Log events by trace, in time order, within the limits of `spans`."""
-        found: dict[str, list[LogEvent]] = defaultdict(list)
-        for row in self._read("logs", trace_ids).named_results():
-            found[row["TraceId"]].append(
-                LogEvent(
-                    time_ns=row["TimeNs"],
-                    name=row["EventName"],
-                    trace_id=row["TraceId"],
-                    span_id=row["SpanId"],
-                    body=row["Body"],
-                    attributes=row["Attributes"],
-                    scope=row["ScopeName"],
-                )
-            )
-        return dict(found)
+        return rows.events(self.read("logs", trace_ids))
 
-    def _read(self, name: str, trace_ids: Sequence[str]) -> QueryResult:
-        parameters = {"trace_ids": list(trace_ids), "most": MAX_SPANS}
-        limits = {"max_result_bytes": MAX_READ_BYTES, "result_overflow_mode": "throw"}
+    def read(
+        self, name: Literal["spans", "logs", "related_approvals", "related_calls"], trace_ids: Sequence[str]
+    ) -> bytes:
+        """What the store has of these traces, for `store.rows` to take apart; within the limits of `spans`."""
+        if not trace_ids:
+            return b""
+        most = MAX_SPANS if name in ("spans", "logs") else MAX_RELATED
+        parameters = {"trace_ids": list(trace_ids), "most": most, "longest": MAX_RELATED_TEXT}
 
-        def read() -> QueryResult:
+        def fetch() -> bytes:
             client = self._client()
             # Who may only read may not set limits either, and has the server's.
+            limits = {"max_result_bytes": MAX_READ_BYTES, "result_overflow_mode": "'throw'"}
             fixed = any(setting.readonly for key in limits if (setting := client.server_settings.get(key)))
-            return client.query(_sql(name), parameters=parameters, settings={} if fixed else limits)
+            clause = "" if fixed else "\nSETTINGS " + ", ".join(f"{key} = {value}" for key, value in limits.items())
+            return bytes(client.raw_query(_sql(name) + clause, parameters=parameters, fmt="Native"))
 
-        return _guard(read)
+        return _guard(fetch)
+
+    def siblings(self, conversations: Sequence[str]) -> dict[str, list[str]]:
+        """Conversation → its graded traces, the `MAX_SIBLINGS` last graded ones."""
+        found: dict[str, list[str]] = defaultdict(list)
+        parameters = {"conversations": list(conversations), "most": MAX_SIBLINGS}
+        for row in self.query(_sql("conversations"), parameters) if conversations else ():
+            found[row["ConversationId"]].append(row["TraceId"])
+        return dict(found)
+
+    def insert_lines(self, table: str, lines: bytes) -> None:
+        """Write rows as `store.rows` writes them; what has the same key replaces."""
+        if not lines:
+            return
+        head = f"INSERT INTO {table} ({', '.join(rows.COLUMNS[table])})"
+        fmt = "JSONCompactEachRow"
+        if not self.dsn.embedded:
+            _guard(lambda: self._client().raw_insert(table, rows.COLUMNS[table], lines, settings=_FOREGROUND, fmt=fmt))
+            return
+        # From memory, by its descriptor: the driver would write a file.
+        with open(os.memfd_create(table), "wb") as file:
+            file.write(lines)
+            file.flush()
+            self.command(f"{head} FROM INFILE '/dev/fd/{file.fileno()}' COMPRESSION 'none' FORMAT {fmt}")
 
     def insert_grades(self, grades: Iterable[Grade]) -> None:
         """Write grades; the same (trace, span, grader, subject, generation) replaces."""
-        self.insert(
-            "grades",
-            [
-                {
-                    "TraceId": g.trace_id,
-                    "SpanId": g.span_id,
-                    "Grader": g.grader,
-                    "Subject": g.subject,
-                    "GraderVersion": g.grader_version,
-                    "ConfigDigest": g.config_digest,
-                    "Outcome": str(g.outcome),
-                    "Score": g.score,
-                    "Label": g.label,
-                    "Reason": g.reason,
-                    "Severity": str(g.severity),
-                    "Evidence": orjson.dumps(
-                        [{"span_id": e.span_id, "where": e.where, "text": e.text} for e in g.evidence]
-                    ).decode(),
-                    "Completeness": str(g.completeness),
-                    "Generation": g.generation,
-                    "CaseDigest": g.case_digest,
-                }
-                for g in grades
-            ],
-        )
+        self.insert_lines("grades", rows.lines(map(rows.grade_row, grades)))
 
-    def insert_tool_calls(self, calls: Iterable[tuple[str, int, ToolCall, str]]) -> None:
-        """Write logical tool calls, each with its trace id, generation and approval state."""
-        self.insert(
-            "tool_calls",
-            [
-                {
-                    "TraceId": trace_id,
-                    "CallKey": c.key,
-                    "Position": c.index,
-                    "CallId": c.call_id,
-                    "ToolName": c.name,
-                    "SpanId": c.span_id,
-                    "RequestSpanId": c.request_span_id,
-                    "Start": _time(c.start_ns),
-                    "DurationNs": max(0, min(c.end_ns - c.start_ns, 2**64 - 1)),
-                    "Arguments": c.arguments_text,
-                    "ArgumentsState": str(c.arguments_state),
-                    "Result": c.result,
-                    "ResultState": str(c.result_state),
-                    "Executed": {True: "yes", False: "no", None: "unknown"}[c.executed],
-                    "Error": c.error,
-                    "ApprovalState": approval,
-                    "Agent": c.agent,
-                    "Generation": generation,
-                }
-                for trace_id, generation, c, approval in calls
-            ],
-        )
+    def carry_over(self, trace_ids: Sequence[str], graders: Collection[str]) -> None:
+        """Give the grades that count of these traces, but those of `graders`, to the next generation as well; and what else that
+        generation will not get from grading with `graders` alone."""
+        given = {"trace_ids": list(trace_ids), "graders": sorted(graders)}
+        self.command(_sql("carry_grades"), given)
+        if "approval/boundary" not in graders:
+            self.command(_sql("carry_tool_calls"), given)
+            self.command(_sql("carry_approvals"), given)
+
+    def reopen(self, trace_ids: Sequence[str], most: int = 2**32 - 1) -> None:
+        """Take back the marks of these traces, so that they are graded again; not of what was graded more than `most` times."""
+        if trace_ids:
+            self.command(_sql("reopen"), {"trace_ids": list(trace_ids), "most": most})
 
     def mark_graded(self, marks: Sequence[Mapping[str, Any]]) -> None:
         """Record what was graded: rows of `TraceId`, `Generation`, `LastIngested`, `Completeness`, `GraderSet`."""
@@ -469,45 +449,3 @@ def _unanswered(error: ClickHouseError) -> str:
 
 def _identifier(name: str) -> str:
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
-
-
-def _time(ns: int) -> int:
-    return max(0, min(ns, 2**63 - 1))
-
-
-def _span(row: Sequence[Any]) -> Span:
-    (
-        trace_id, span_id, parent, name, kind, dialect, start, duration, status, message, service, version, scope,
-        attributes, resource, event_times, event_names, event_attributes, tool, call_id, agent, model, conversation,
-        input_tokens, output_tokens, ttft, arm, run, case, dropped,
-    ) = row  # fmt: skip
-    return Span(
-        trace_id=trace_id,
-        span_id=span_id,
-        parent_span_id=parent,
-        name=name,
-        kind=SpanKind(kind),
-        start_ns=start,
-        end_ns=start + duration,
-        status=status,
-        status_message=message,
-        service=service,
-        service_version=version,
-        scope=scope,
-        attributes=attributes,
-        resource=resource,
-        events=tuple(SpanEvent(n, t, a) for t, n, a in zip(event_times, event_names, event_attributes, strict=True)),
-        dialect=dialect,
-        tool_name=tool,
-        tool_call_id=call_id,
-        agent=agent,
-        model=model,
-        conversation_id=conversation,
-        input_tokens=input_tokens,
-        output_tokens=output_tokens,
-        ttft_ms=ttft,
-        arm=arm,
-        run_id=run,
-        case_id=case,
-        dropped_attributes=dropped,
-    )

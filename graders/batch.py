@@ -1,0 +1,267 @@
+"""Grades a batch of traces: rows in, rows out, and nothing of the store in between.
+
+Promises: `grade_batch` is pure, so it may run in another process (`graders.isolation`). Whatever a grader does, the trace
+gets an error grade for that grader and the grades of all others; a trace that cannot be assembled gets one grade that says
+so. What other traces of a conversation hold is given to each (`Trace.related`), that of traces in the same batch included,
+and the batch says which traces graded before have to be graded again because of it.
+
+**Related.** A decision or a call of another trace is news to a trace graded before if it bears on a call of that trace and
+nothing stored says the same, or says it as early:
+
+- a decision about the call's id;
+- a decision without a call id, about a tool the trace used, made before it was used last;
+- a call that ran, with the id or with the tool and arguments of one that did not run there.
+
+What a trace holds follows from its own spans alone, so grading it again brings no news: this comes to an end.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from graders.assembler import assemble
+from graders.base import Grader, GraderSets, run_graders
+from store import rows
+from store.types import Approval, Case, Completeness, Grade, Outcome, Related, Severity, ToolCall, Trace
+
+ASSEMBLE = "worker/assemble"
+KEEP = "worker/keep"
+MAX_RELATED = 1000
+"""Decisions, and calls, of other traces that a trace is given: the ones nearest to it in time."""
+_MAX_TEXT = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One trace that is to be graded."""
+
+    trace_id: str
+    generation: int
+    """The one its grades will have."""
+    conversation_id: str = ""
+    truncated: bool = False
+    """There is more of it than was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Traces to grade together, as the store gave them."""
+
+    items: Sequence[Item]
+    spans: bytes
+    logs: bytes
+    cases: Mapping[str, Case] = field(default_factory=dict)
+    siblings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Conversation → its traces that were graded before, those of this batch included."""
+    approvals: bytes = b""
+    calls: bytes = b""
+    """What those hold."""
+    only: frozenset[str] = frozenset()
+    """Names of the graders to run; empty for all."""
+
+
+@dataclass(slots=True)
+class Graded:
+    """What is to be stored."""
+
+    tables: dict[str, bytes]
+    """Lines by table; see `store.rows.COLUMNS`."""
+    completeness: list[Completeness]
+    """Of each item."""
+    reopen: list[str] = field(default_factory=list)
+    """Traces graded before to which this batch brings news."""
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    """Traces that could not be assembled, and why."""
+
+
+class Watch:
+    """Sees what a batch is about to do, and may end it. This one lets everything be."""
+
+    def on(self, what: str, trace_id: str = "") -> AbstractContextManager[object]:
+        """`what` is a grader's name, or `ASSEMBLE`. Raises to prevent it."""
+        return nullcontext()
+
+
+def grade_batch(batch: Batch, graders: GraderSets, watch: Watch | None = None) -> Graded:
+    """Grade every trace of the batch."""
+    watch = watch or Watch()
+    spans, logs = rows.spans(batch.spans), rows.events(batch.logs)
+    out: dict[str, list[Sequence[Any]]] = {name: [] for name in rows.COLUMNS}
+    graded = Graded({}, [])
+    traces: dict[str, Trace] = {}
+    for item in batch.items:
+        own = spans.pop(item.trace_id, [])
+        try:
+            with watch.on(ASSEMBLE, item.trace_id):
+                trace = assemble(own, logs.get(item.trace_id, ()), batch.cases.get(item.trace_id), item.generation)
+                conversation = trace.conversation_id or item.conversation_id
+                completeness = Completeness.TRUNCATED if item.truncated else trace.completeness
+                traces[item.trace_id] = replace(trace, conversation_id=conversation, completeness=completeness)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            reason = f"the trace cannot be assembled: {printable(error)}"
+            graded.failed.append((item.trace_id, reason))
+            span_id = own[0].span_id if own else ""
+            out["grades"].append(rows.grade_row(error_grade(item.trace_id, span_id, ASSEMBLE, reason, item.generation)))
+    others = _Others(batch, traces)
+    for item in batch.items:
+        trace_ = traces.pop(item.trace_id, None)
+        graded.completeness.append(trace_.completeness if trace_ else Completeness.COMPLETE)
+        if trace_ is not None:
+            _grade(others.with_related(trace_), item, graders, watch, batch.only, out)
+    graded.reopen = others.with_news()
+    graded.tables = {name: rows.lines(table) for name, table in out.items() if table}
+    return graded
+
+
+def _grade(
+    trace: Trace,
+    item: Item,
+    graders: GraderSets,
+    watch: Watch,
+    only: frozenset[str],
+    out: dict[str, list[Sequence[Any]]],
+) -> None:
+    chosen: Sequence[Grader] = graders.of(trace)
+    if only:
+        chosen = [grader for grader in chosen if grader.grader_name in only]
+    found = run_graders(chosen, trace, lambda grader: watch.on(grader.grader_name, trace.trace_id))
+    states = {g.subject: g.label for g in found if g.grader == "approval/boundary" and g.subject}
+    out["grades"] += map(rows.grade_row, found)
+    if only and "approval/boundary" not in only:
+        return  # what the calls are said to be stays as it is
+    trace_id, generation = item.trace_id, item.generation
+    out["tool_calls"] += (
+        rows.call_row(trace_id, generation, call, states.get(call.key, "")) for call in trace.tool_calls
+    )
+    out["approvals"] += rows.approval_rows(trace_id, trace.conversation_id, generation, trace.approvals)
+    if trace.conversation_id and (trace.tool_calls or trace.approvals):
+        out["conversations"].append((trace.conversation_id, trace_id))
+
+
+# --- conversations --------------------------------------------------------------------------------------------------------
+
+_Decided = tuple[str, str, str]
+
+
+def _decided(approval: Approval) -> _Decided:
+    """What makes two records the same decision."""
+    return (approval.call_id or f"\n{approval.tool_name}", approval.outcome, approval.arguments_hash)
+
+
+def _same_call(call: ToolCall) -> tuple[str, ...]:
+    """By what a call is known again elsewhere: its id, and its tool with its arguments."""
+    said = f"\n{call.name}\n{call.arguments_text}"
+    return (call.call_id, said) if call.call_id else (said,)
+
+
+class _Others:
+    """What the traces of each conversation hold: those of this batch, and those stored before."""
+
+    def __init__(self, batch: Batch, fresh: Mapping[str, Trace]) -> None:
+        self._fresh: dict[str, list[Trace]] = defaultdict(list)
+        for trace in fresh.values():
+            if trace.conversation_id:
+                self._fresh[trace.conversation_id].append(trace)
+        self._siblings = batch.siblings
+        self._approvals = rows.approvals(batch.approvals)
+        self._calls = rows.calls(batch.calls)
+        self._of_batch = {item.trace_id for item in batch.items}
+        self._gathered: dict[str, tuple[list[Approval], list[tuple[str, ToolCall]]]] = {}
+
+    def with_related(self, trace: Trace) -> Trace:
+        """The trace, with what the others of its conversation hold."""
+        if not trace.conversation_id:
+            return trace
+        if trace.conversation_id not in self._gathered:
+            self._gathered[trace.conversation_id] = self._gather(trace.conversation_id)
+        approvals, calls = self._gathered[trace.conversation_id]
+        root = trace.root
+        now = root.start_ns if root else 0
+        decided = _nearest([a for a in approvals if a.trace_id != trace.trace_id], lambda a: a.time_ns, now)
+        called = _nearest([c for home, c in calls if home != trace.trace_id], lambda c: c.start_ns, now)
+        return replace(trace, related=Related(tuple(decided), tuple(called))) if decided or called else trace
+
+    def _gather(self, conversation: str) -> tuple[list[Approval], list[tuple[str, ToolCall]]]:
+        approvals: list[Approval] = []
+        calls: list[tuple[str, ToolCall]] = []
+        for trace in self._fresh[conversation]:
+            approvals += (replace(a, trace_id=trace.trace_id) for a in trace.approvals)
+            calls += ((trace.trace_id, call) for call in trace.tool_calls)
+        for trace_id in self._siblings.get(conversation, ()):
+            if trace_id not in self._of_batch:
+                approvals += self._approvals.get(trace_id, ())
+                calls += ((trace_id, call) for call in self._calls.get(trace_id, ()))
+        approvals.sort(key=lambda a: a.time_ns)
+        calls.sort(key=lambda c: c[1].start_ns)
+        return approvals, calls
+
+    def with_news(self) -> list[str]:
+        """The traces stored before, and not in this batch, on which something bears that no stored row says yet."""
+        return [trace_id for conversation in self._siblings for trace_id in self._bears(conversation)]
+
+    def _bears(self, conversation: str) -> Iterable[str]:
+        fresh = self._fresh.get(conversation, ())
+        known = self._siblings[conversation]
+        decided: dict[_Decided, int] = {}
+        for approval in (a for trace_id in known for a in self._approvals.get(trace_id, ())):
+            key = _decided(approval)
+            decided[key] = min(approval.time_ns, decided.get(key, approval.time_ns))
+        ran = {key for t in known for c in self._calls.get(t, ()) if c.executed for key in _same_call(c)}
+        about_calls: set[str] = set()
+        about_tools: dict[str, int] = {}
+        for approval in (a for trace in fresh for a in trace.approvals):
+            if decided.get(_decided(approval), approval.time_ns + 1) <= approval.time_ns:
+                continue  # said before: each turn may repeat the history
+            if approval.call_id:
+                about_calls.add(approval.call_id)
+            elif approval.tool_name:
+                earlier = about_tools.get(approval.tool_name, approval.time_ns)
+                about_tools[approval.tool_name] = min(earlier, approval.time_ns)
+        run = {key for trace in fresh for c in trace.tool_calls if c.executed for key in _same_call(c)} - ran
+        if not (about_calls or about_tools or run):
+            return
+        for trace_id in known:
+            if trace_id not in self._of_batch and any(
+                (call.call_id and call.call_id in about_calls)
+                or about_tools.get(call.name, call.start_ns + 1) <= call.start_ns
+                or (not call.executed and not run.isdisjoint(_same_call(call)))
+                for call in self._calls.get(trace_id, ())
+            ):
+                yield trace_id
+
+
+def _nearest(found: list[Any], time: Callable[[Any], int], now: int) -> list[Any]:
+    """In time order, at most `MAX_RELATED`."""
+    if len(found) <= MAX_RELATED:
+        return found
+    kept = sorted(found, key=lambda one: abs(time(one) - now))[:MAX_RELATED]
+    return sorted(kept, key=time)
+
+
+# --- errors ---------------------------------------------------------------------------------------------------------------
+
+
+def printable(error: BaseException) -> str:
+    """What an error says, in characters that can be stored."""
+    return f"{type(error).__name__}: {error}"[:_MAX_TEXT].encode(errors="backslashreplace").decode()
+
+
+def error_grade(trace_id: str, span_id: str, grader: str, reason: str, generation: int) -> Grade:
+    """A grade that says that there is none."""
+    return Grade(
+        trace_id=trace_id,
+        span_id=span_id,
+        grader=grader,
+        grader_version="1",
+        config_digest="",
+        outcome=Outcome.ERROR,
+        reason=reason,
+        severity=Severity.INFO,
+        generation=generation,
+    )

@@ -1,0 +1,348 @@
+"""Grades batches in a process of its own, which may hang, die or be ended without harm.
+
+Promises: a grader that takes longer than its time is interrupted; if it does not let itself be interrupted (a loop in C), or
+takes the process with it, the process is replaced and the batch graded once more without that grader on that trace, which
+gets an error grade with the reason. A grader that costs its time again and again is left out for a while, so that it cannot
+keep the others from being graded in time. What the process may use of memory is bounded; a grader that needs more fails
+alone.
+
+It leaves what a batch is to `graders.batch`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import mmap
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from types import FrameType, TracebackType
+
+from graders.base import GraderSets, NotGraded
+from graders.batch import ASSEMBLE, Batch, Graded, Watch, grade_batch
+from store.errors import Retryable
+
+log = logging.getLogger(__name__)
+
+ASSEMBLE_SECONDS = 60.0
+"""For what is no grader: one trace put together, or the rows of a batch read or written."""
+STRIKES = 3
+"""How often in a row a grader may use up its time before it is left out."""
+REST_SECONDS = 60.0
+"""For how long; each time it fails again, twice as long."""
+MAX_REST_SECONDS = 3600.0
+MAX_MEMORY = 2 << 30
+"""Bytes of memory of its own the process may have: a batch of the largest size takes about half a gigabyte."""
+_TICK_SECONDS = 0.1
+_PATIENCE_SECONDS = 2.0
+"""How much longer than its time a grader may take before its process is ended."""
+_START_SECONDS = 60.0
+_MAX_CULPRITS = 20
+"""Processes a batch may cost before it is given up."""
+
+
+class OutOfTime(BaseException):
+    """Not an `Exception`: a grader that catches those is interrupted all the same."""
+
+
+class IsolationFailed(RuntimeError):
+    """The batch cannot be graded; a smaller one may be."""
+
+
+class Pulse(ctypes.Structure):
+    """What the process is at, for its parent to see. Shared memory."""
+
+    _fields_ = (
+        ("started_ns", ctypes.c_int64),  # 0: nothing is under way
+        ("trace", ctypes.c_char * 64),
+        ("what", ctypes.c_char * 128),
+    )
+
+
+@dataclass(slots=True)
+class Record:
+    """How a grader behaved lately."""
+
+    strikes: int = 0
+    rests: int = 0
+    until: float = 0.0
+
+
+class Strikes:
+    """Which graders are left out, and until when. Times are those of `time.monotonic`, which processes share."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Record] = {}
+
+    def failed(self, grader: str) -> None:
+        record = self._records.setdefault(grader, Record())
+        record.strikes += 1
+        if record.strikes >= STRIKES:
+            rest = min(REST_SECONDS * 2**record.rests, MAX_REST_SECONDS)
+            record.strikes, record.rests, record.until = STRIKES - 1, record.rests + 1, time.monotonic() + rest
+
+    def went_well(self, grader: str) -> None:
+        if self._records:
+            self._records.pop(grader, None)
+
+    def rests(self, grader: str) -> bool:
+        record = self._records.get(grader) if self._records else None
+        return record is not None and time.monotonic() < record.until
+
+
+@dataclass(frozen=True, slots=True)
+class _Setup:
+    graders: GraderSets
+    grader_seconds: float
+    nice: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    batch: Batch
+    left_out: Mapping[tuple[str, str], str]
+    """(trace id, grader) → why it must not run."""
+    strikes: Strikes
+
+
+class _Limits(Watch):
+    """Bounds what runs in this process's main thread."""
+
+    def __init__(self, pulse: Pulse, seconds: float) -> None:
+        self._pulse = pulse
+        self._seconds = seconds
+        self._deadline = 0.0
+        self._seconds_now = 0.0
+        self._what = self._trace_id = ""
+        self.task = _Task(Batch((), b"", b""), {}, Strikes())
+        signal.signal(signal.SIGALRM, self._tick)
+        # One timer that runs all the time: arming one for each grader would cost more than most graders.
+        signal.setitimer(signal.ITIMER_REAL, _TICK_SECONDS, _TICK_SECONDS)
+
+    def _tick(self, _: int, __: FrameType | None) -> None:
+        if self._deadline and time.monotonic() > self._deadline:
+            raise OutOfTime
+
+    def on(self, what: str, trace_id: str = "") -> _Limits:
+        """Itself, as what the work is done within."""
+        left_out, strikes, pulse = self.task.left_out, self.task.strikes, self._pulse
+        if left_out and (reason := left_out.get((trace_id, what))) is not None:
+            raise NotGraded(reason)
+        if strikes.rests(what):
+            raise NotGraded(f"it took more than its {self._seconds:g} s again and again, and is left out for a while")
+        if trace_id != self._trace_id:
+            self._trace_id, pulse.trace = trace_id, trace_id.encode()[:63]
+        pulse.what = what.encode()[:127]
+        self._what = what
+        return self
+
+    def __enter__(self) -> None:
+        self._seconds_now = self._seconds if self._what != ASSEMBLE else ASSEMBLE_SECONDS
+        self._pulse.started_ns = time.monotonic_ns()
+        self._deadline = time.monotonic() + self._seconds_now
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._deadline = self._pulse.started_ns = 0
+        if isinstance(error, OutOfTime):
+            if self._what != ASSEMBLE:
+                self.task.strikes.failed(self._what)
+            raise NotGraded(f"it took more than {self._seconds_now:g} s and was interrupted{_place(trace)}") from None
+        self.task.strikes.went_well(self._what)
+
+
+def _place(trace: TracebackType | None) -> str:
+    """Where in the grader it was."""
+    while trace and trace.tb_next and trace.tb_next.tb_frame.f_code is not _Limits._tick.__code__:
+        trace = trace.tb_next
+    return f" in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}" if trace else ""
+
+
+def serve(pipe: int, pulse: int, parent: int) -> None:
+    """What the process does: grade what comes in until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to end
+    _end_with(parent)
+    with contextlib.suppress(ValueError, OSError):
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        most = MAX_MEMORY if hard == resource.RLIM_INFINITY else min(MAX_MEMORY, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+    connection: Connection[object, object] = Connection(pipe)
+    setup = connection.recv()
+    assert isinstance(setup, _Setup)
+    with contextlib.suppress(OSError):
+        os.nice(setup.nice)
+    limits = _Limits(_pulse(pulse), setup.grader_seconds)
+    connection.send("ready")
+    while True:
+        try:
+            task = connection.recv()
+        except EOFError:
+            return
+        assert isinstance(task, _Task)
+        limits.task = task
+        answer: Graded | Exception
+        try:
+            answer = grade_batch(task.batch, setup.graders, limits)
+        except Exception as error:
+            answer = RuntimeError(f"{type(error).__name__}: {error}")
+        connection.send((answer, task.strikes))
+
+
+def _end_with(parent: int) -> None:
+    """Have the kernel end this process when its parent ends, even while a loop in C keeps it busy."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG
+        if os.getppid() != parent:
+            os._exit(0)
+
+
+def _pulse(file: int) -> Pulse:
+    return Pulse.from_buffer(mmap.mmap(file, ctypes.sizeof(Pulse)))
+
+
+class Isolated:
+    """A grading process, started when it is first needed and again whenever it is gone. For one thread at a time."""
+
+    def __init__(self, graders: GraderSets, *, grader_seconds: float = 5.0, nice: int = 0) -> None:
+        self._setup = _Setup(graders, grader_seconds, nice)
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with self)
+        self._file.truncate(ctypes.sizeof(Pulse))
+        self._pulse = _pulse(self._file.fileno())
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection[object, object] | None = None
+        self._task: _Task | None = None
+        self._strikes = Strikes()
+        self.replaced = 0
+        """Processes that had to be ended, or died."""
+
+    def submit(self, batch: Batch) -> None:
+        """Begin to grade a batch."""
+        self._task = _Task(batch, {}, self._strikes)
+        self._send(self._task)
+
+    def result(self) -> Graded:
+        """What came of the batch submitted last. Raises `IsolationFailed`."""
+        task, self._task = self._task, None
+        assert task is not None
+        while True:
+            try:
+                answer, self._strikes = self._receive()
+            except (EOFError, OSError) as error:
+                task = self._without_culprit(task, error)
+                self._send(task)
+                continue
+            if isinstance(answer, Graded):
+                return answer
+            self._end()  # whatever it lacked, memory for one, a new one may have
+            raise IsolationFailed(str(answer))
+
+    def discard(self) -> None:
+        """Forget the batch submitted last, if its result was not asked for."""
+        if self._task is not None:
+            self._task = None
+            self._end()
+
+    def close(self) -> None:
+        """End the process."""
+        self._end()
+        self._file.close()
+
+    def __enter__(self) -> Isolated:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _send(self, task: _Task) -> None:
+        if self._process is None:
+            self._start()
+        assert self._pipe is not None
+        # A process that died meanwhile is noticed when its answer is waited for.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._pipe.send(task)
+
+    def _start(self) -> None:
+        """Raises `Retryable` if that cannot be done."""
+        ours, theirs = socket.socketpair()
+        command = f"from graders.isolation import serve; serve({theirs.fileno()}, {self._file.fileno()}, {os.getpid()})"
+        self._pulse.started_ns = 0
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", command],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), self._file.fileno()),
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )
+            self._pipe = Connection(ours.detach())
+            self._pipe.send(self._setup)
+            if not self._pipe.poll(_START_SECONDS):
+                raise OSError(f"it was not ready within {_START_SECONDS:g} s")
+            self._pipe.recv()
+        except (OSError, EOFError) as error:
+            code = self._end()
+            raise Retryable(f"no grading process can be started: {error or _cause(code)}") from error
+        finally:
+            ours.close()  # it is the connection's by now, if there is one
+            theirs.close()
+
+    def _receive(self) -> tuple[object, Strikes]:
+        """The answer; raises EOFError or OSError once the process has died or had to be ended."""
+        assert self._pipe is not None
+        while not self._pipe.poll(_TICK_SECONDS):
+            started, what = self._pulse.started_ns, self._what()
+            seconds = self._setup.grader_seconds if what and what != ASSEMBLE else ASSEMBLE_SECONDS
+            if started and time.monotonic_ns() - started > (seconds + _PATIENCE_SECONDS) * 1e9:
+                raise EOFError(f"it took more than {seconds:g} s and could not be interrupted")
+        answer = self._pipe.recv()
+        assert isinstance(answer, tuple)
+        return answer
+
+    def _what(self) -> str:
+        return bytes(self._pulse.what).decode(errors="replace")
+
+    def _end(self) -> int | None:
+        """End the process, if there is one; what it exited with, if it had done so by itself."""
+        if self._pipe is not None:
+            self._pipe.close()
+        code = None
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self._process.wait(0.5)
+            self._process.kill()
+            self._process.wait()
+        self._process = self._pipe = None
+        return code
+
+    def _without_culprit(self, task: _Task, error: Exception) -> _Task:
+        """The same task, less what ended the process."""
+        code = self._end()
+        self.replaced += 1
+        trace, what = bytes(self._pulse.trace).decode(errors="replace"), self._what()
+        stuck = isinstance(error, EOFError) and error.args
+        reason = str(error) if stuck else f"its process died ({_cause(code)})"
+        log.warning("the grading process was replaced: %s, trace %s: %s", what or "a batch", trace or "?", reason)
+        # What ends the process while none of them is under way is tried once more: it may have been somebody from outside.
+        culprit = (trace, what) if self._pulse.started_ns else ("", "")
+        if culprit in task.left_out or len(task.left_out) >= _MAX_CULPRITS:
+            raise IsolationFailed(reason)
+        if culprit[1] not in ("", ASSEMBLE):
+            self._strikes.failed(what)
+        return _Task(task.batch, {**task.left_out, culprit: reason}, self._strikes)
+
+
+def _cause(code: int | None) -> str:
+    if code is None or code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"

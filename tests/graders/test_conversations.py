@@ -1,0 +1,212 @@
+"""A run that waits is resumed in another trace: what one trace of a conversation holds, the graders of the others see."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from graders import Grader, GraderSets, Score, Trace, passed
+from graders import batch as batch_module
+from graders.testing import conversation
+from graders.worker import Worker
+from store import client as client_module
+from store.client import Store
+from store.types import LogEvent, Span
+
+Send = Callable[..., None]
+MINUTE = 60_000_000_000
+
+
+class Sees(Grader, name="test/sees", version="1"):
+    """Says what it was given of other traces."""
+
+    def grade(self, trace: Trace) -> Score:
+        decided = [f"{a.trace_id[-1]}:{a.call_id or a.tool_name}:{a.outcome}" for a in trace.related.approvals]
+        called = [f"{c.key}:{c.executed}:{c.arguments_text}" for c in trace.related.tool_calls]
+        return passed(" ".join([*decided, *called]))
+
+
+def ask(call: str = "c1", tool: str = "pay", *, decided: str = "require_approval") -> list[dict[str, Any]]:
+    """A run that stops because a call waits for a decision."""
+    arguments = {"amount": 5}
+    return [
+        {"user": "Pay"},
+        {"assistant": "", "calls": [{"id": call, "name": tool, "arguments": arguments}]},
+        {"decision": decided, "id": call, "tool": tool},
+    ]
+
+
+def resumed(call: str = "c1", tool: str = "pay") -> list[dict[str, Any]]:
+    """The run after it: the decision, and the call."""
+    return [
+        {"decision": "allow", "id": call, "tool": tool},
+        {"tool": tool, "id": call, "arguments": {"amount": 5}, "result": "paid"},
+    ]
+
+
+def run(
+    number: int, steps: Sequence[dict[str, Any]], conversation_id: str = "conv", minute: int | None = None
+) -> tuple[list[Span], list[LogEvent]]:
+    """Spans and log events of one trace of a conversation."""
+    made, trace_id = conversation(steps), f"{number:032x}"
+    later = MINUTE * (number if minute is None else minute)
+    spans = []
+    for span in made.spans:
+        attributes = {**span.attributes, **({"gen_ai.conversation.id": conversation_id} if conversation_id else {})}
+        times = {"start_ns": span.start_ns + later, "end_ns": span.end_ns + later}
+        spans.append(replace(span, trace_id=trace_id, attributes=attributes, **times))
+    return spans, [replace(e, trace_id=trace_id, time_ns=e.time_ns + later) for e in made.logs]
+
+
+@pytest.fixture
+def subject(store: Store) -> Worker:
+    return Worker(store, GraderSets([Sees()]), grace_ms=0, idle_ms=600_000)
+
+
+def settle(worker: Worker) -> int:
+    """Grade until nothing is left; says how often a trace was graded."""
+    total = 0
+    while done := worker.run_once():
+        total += done
+        assert total < 50, "it never ends"
+    return total
+
+
+def seen(store: Store) -> dict[str, tuple[int, str]]:
+    """Trace → (generation, what it saw)."""
+    rows = store.query("SELECT TraceId, Generation, Reason FROM grades_v WHERE Grader = 'test/sees'")
+    return {row["TraceId"][-1]: (row["Generation"], row["Reason"]) for row in rows}
+
+
+ASKED = "1:c1:require_approval"
+WAITING = 'c1:False:{"amount":5}'
+RESUMED = '2:c1:allow c1:True:{"amount":5}'
+
+
+def test_a_batch_sees_its_own_traces(store: Store, send: Send, subject: Worker) -> None:
+    for number, steps in ((1, ask()), (2, resumed())):
+        send(f"s{number}", *run(number, steps))
+    assert settle(subject) == 2
+    assert seen(store)["1"] == (1, RESUMED)
+    assert seen(store)["2"][1].startswith(ASKED)
+
+
+def test_a_decision_made_elsewhere_reopens_what_it_is_about_once(store: Store, send: Send, subject: Worker) -> None:
+    send("s1", *run(1, ask()))
+    assert settle(subject) == 1
+    assert seen(store) == {"1": (1, "")}
+    time.sleep(0.01)
+    send("s2", *run(2, resumed()))
+    assert settle(subject) == 2, "the new trace, and the one that waited"
+    assert seen(store)["1"] == (2, RESUMED)
+    assert seen(store)["2"][1].startswith(ASKED)
+    assert store.query("SELECT count() AS n FROM approvals_v") == [{"n": 2}]
+    (row,) = store.query("SELECT * EXCEPT WrittenAt FROM approvals_v WHERE Outcome = 'allow'")
+    assert (row["ConversationId"], row["CallId"], row["ToolName"], row["Scope"]) == ("conv", "c1", "pay", "once")
+    assert row["Expires"] is None
+    assert settle(subject) == 0
+
+
+def test_what_arrives_out_of_order_comes_to_the_same(store: Store, send: Send, subject: Worker) -> None:
+    send("s2", *run(2, resumed()))
+    settle(subject)
+    time.sleep(0.01)
+    send("s1", *run(1, ask()))
+    assert settle(subject) == 2
+    assert seen(store)["2"][0] == 2
+    assert seen(store)["2"][1].startswith(ASKED)
+    assert seen(store)["1"] == (1, RESUMED)
+
+
+def test_late_events_with_nothing_new_reopen_nobody_else(store: Store, send: Send, subject: Worker) -> None:
+    send("s1", *run(1, ask()))
+    settle(subject)
+    time.sleep(0.01)
+    send("s2", *run(2, resumed()))
+    settle(subject)
+    time.sleep(0.01)
+    spans, _ = run(2, resumed())
+    send("s3", [replace(spans[-1], span_id="f" * 16, name="later", attributes={})])
+    assert settle(subject) == 1
+
+
+def test_a_conversation_that_goes_on_is_not_graded_again_with_each_turn(
+    store: Store, send: Send, subject: Worker
+) -> None:
+    """Each turn repeats what was said before, calls and decisions included, and makes an approved call of its own."""
+    graded, steps = 0, []
+    for number in range(1, 7):
+        call = f"c{number}"
+        steps += [
+            *ask(call, decided="allow"),
+            {"tool": "pay", "id": call, "arguments": {"amount": 5}, "result": "paid"},
+        ]
+        steps += [{"assistant": "Paid."}]
+        send(f"s{number}", *run(number, steps))
+        graded += settle(subject)
+        time.sleep(0.01)
+    assert graded == 6
+
+
+def test_an_earlier_grant_for_the_tool_reopens_and_a_later_one_does_not(
+    store: Store, send: Send, subject: Worker
+) -> None:
+    standing = [{"user": "go"}, {"decision": "allow", "tool": "pay", "attributes": {"scope": "session"}}]
+    send("s1", *run(1, resumed(), minute=10))
+    settle(subject)
+    time.sleep(0.01)
+    send("s2", *run(2, standing, minute=20))
+    assert settle(subject) == 1
+    time.sleep(0.01)
+    send("s3", *run(3, standing, minute=5))
+    assert settle(subject) == 2
+    assert "3:pay:allow" in seen(store)["1"][1]
+
+
+@pytest.mark.parametrize("other", ["", "another"])
+def test_other_conversations_are_none_of_its_business(store: Store, send: Send, subject: Worker, other: str) -> None:
+    send("s1", *run(1, ask(), conversation_id=other))
+    send("s2", *run(2, resumed()))
+    assert settle(subject) == 2
+    assert {text for _, text in seen(store).values()} == {""}
+
+
+def test_traces_without_a_conversation_cost_no_look(store: Store, send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
+    send("s1", *run(1, ask(), conversation_id=""))
+    asked: list[str] = []
+    query = store.raw
+
+    monkeypatch.setattr(client_module, "_sql", lambda name, real=client_module._sql: asked.append(name) or real(name))
+    assert Worker(store, GraderSets([Sees()]), grace_ms=0, idle_ms=0).run_once() == 1
+    assert query is not None
+    assert not {"conversations", "related_calls", "related_approvals"} & set(asked)
+
+
+def test_a_huge_conversation_is_cut_to_what_is_near(
+    store: Store, send: Send, subject: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_SIBLINGS", 3)
+    monkeypatch.setattr(batch_module, "MAX_RELATED", 2)
+    for number in range(1, 6):
+        send(f"s{number}", *run(number, ask(f"c{number}")))
+        settle(subject)
+        time.sleep(0.01)
+    assert seen(store)["5"][1].count("require_approval") == 2
+    assert "4:c4" in seen(store)["5"][1]
+
+
+def test_long_texts_of_other_traces_come_cut(
+    store: Store, send: Send, subject: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_RELATED_TEXT", 5)
+    send("s1", *run(1, ask()))
+    settle(subject)
+    time.sleep(0.01)
+    send("s2", *run(2, resumed()))
+    settle(subject)
+    assert 'c1:False:{"amo' in seen(store)["2"][1]
+    assert '{"amount"' not in seen(store)["2"][1]
