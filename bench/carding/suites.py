@@ -138,7 +138,7 @@ def retail(records: Iterable[Mapping[str, Any]]) -> Json:
     cases = []
     for record in records:
         writes = [
-            {"tool": prefix + action["name"], "arguments": action["arguments"]}
+            {"tool": prefix + action["name"], "arguments": _returned(action)}
             for action in record["golden_actions"]
             if action["name"] in CONSEQUENTIAL_RETAIL
         ]
@@ -146,3 +146,11 @@ def retail(records: Iterable[Mapping[str, Any]]) -> Json:
         expect = {"tools": writes, "tools_mode": "any_order", "tools_scope": scope}
         cases.append({"id": record["id"], "bucket": "writes", "expect": expect})
     return {"name": "retail", "cases": cases}
+
+
+def _returned(action: Mapping[str, Any]) -> Json:
+    """Items given back are a set; in an exchange each item has its new one at the same place."""
+    arguments: Json = dict(action["arguments"])
+    if action["name"] == "return_delivered_order_items" and "item_ids" in arguments:
+        arguments["item_ids"] = {"$set": arguments["item_ids"]}
+    return arguments
