@@ -108,6 +108,10 @@ class Worker:
         self._since_ms = 0
         self.progress = Progress()
 
+    def close(self) -> None:
+        """End what grades elsewhere."""
+        self._judge.close()
+
     def run_once(self) -> int:
         """Grade one batch of closed traces; says how many there were."""
         started_ms = time.time_ns() // 1_000_000

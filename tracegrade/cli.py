@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -407,9 +408,8 @@ def decide(
     from gate.service import EvaluationRequest, GateService
     from gate.suite import load_suite
     from graders import grader_types
-    from graders.worker import Worker
     from tracegrade.remote import ask_gate
-    from tracegrade.serve import configured_graders
+    from tracegrade.serve import configured_graders, make_worker
 
     config = configured(config_path)
 
@@ -428,9 +428,10 @@ def decide(
             service.keep_suite(suite)
             if store.dsn.embedded:
                 # Nobody else has the database open, so nobody else grades what the suite's change reopened.
-                worker = Worker(store, configured_graders(config.grading), grace_ms=0, idle_ms=0)
-                while worker.run_once():
-                    pass
+                worker = make_worker(config, store, configured_graders(config.grading), wait=False)
+                with closing(worker):
+                    while worker.run_once():
+                        pass
             return service.evaluate(request).document
 
     document = guarded(run)

@@ -67,6 +67,8 @@ class Grading(_Section):
     """How long a trace whose root has ended must have been quiet."""
     idle_seconds: float = Field(default=60.0, gt=0, le=604800)
     """How long a trace without a root must have been quiet."""
+    grader_seconds: float = Field(default=5.0, gt=0, le=3600)
+    """How long a grader may take for one trace. Then it is stopped, and its grade is an `error`."""
     agent_policies: tuple[Path, ...] = ()
     """YAML files that say what agents may do: effects of tools, approvals, budgets. The first for a trace's agent counts."""
     graders: dict[str, dict[str, Any]] = Field(default_factory=dict)

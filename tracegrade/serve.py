@@ -29,6 +29,7 @@ from gate.policy import load_policy
 from gate.service import GateService
 from graders import GraderSets, grader_types, load_graders
 from graders import load_policy as load_agent_policy
+from graders.isolation import Isolated
 from graders.worker import Worker
 from store import Retryable, StoreError
 from store.client import Dsn, Signal, Store, connect
@@ -119,7 +120,7 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
         gate_grpc_port = await _serve_gate_grpc(config, gate, stack)
         clickhouse = _serve_clickhouse(config, stack)
         own.gate = gate
-        own.worker = _worker(config, sink.store, graders)
+        own.worker = make_worker(config, sink.store, graders)
         grading = _grade(own.worker, stack)
         if not late:
             await _receive(config, collector, stack)
@@ -225,12 +226,14 @@ def _serve_clickhouse(config: Config, stack: AsyncExitStack) -> str:
     return f"{host}:{engine.port}"
 
 
-def _worker(config: Config, store: Store, graders: GraderSets) -> Worker:
+def make_worker(config: Config, store: Store, graders: GraderSets, *, wait: bool = True, nice: int = 0) -> Worker:
+    """Grades as configured, in a process of its own; without `wait`, as if every trace had been quiet for long."""
     return Worker(
         store,
         graders,
-        grace_ms=round(config.grading.grace_seconds * 1000),
-        idle_ms=round(config.grading.idle_seconds * 1000),
+        judge=Isolated(graders, grader_seconds=config.grading.grader_seconds, nice=nice),
+        grace_ms=round(config.grading.grace_seconds * 1000) if wait else 0,
+        idle_ms=round(config.grading.idle_seconds * 1000) if wait else 0,
     )
 
 
@@ -241,7 +244,10 @@ def _grade(worker: Worker, stack: AsyncExitStack) -> asyncio.Task[None]:
 
     async def stop() -> None:
         stopping.set()
-        await grading
+        try:
+            await grading
+        finally:
+            worker.close()
 
     stack.push_async_callback(stop)
     return grading
