@@ -121,7 +121,8 @@ FROM ${part:agent_spans} AS s
 WHERE replaceAll(TraceId, '0', '') != ''
 GROUP BY TraceId;
 
--- A log event that comes late reopens its trace. It says nothing about the trace's extent: hence the neutral times.
+-- A log event that comes late reopens its trace. It says nothing about the trace's extent: hence the neutral times. A verdict
+-- does not: ours may come back by way of other collectors, and each would have the trace graded, and told about, again.
 CREATE MATERIALIZED VIEW IF NOT EXISTS ${here:traces_events_mv} TO ${part:traces} AS
 SELECT
     TraceId,
@@ -129,7 +130,7 @@ SELECT
     fromUnixTimestamp64Nano(toInt64(0)) AS End,
     now64(3) AS LastIngested
 FROM ${part:agent_events}
-WHERE replaceAll(TraceId, '0', '') != ''
+WHERE replaceAll(TraceId, '0', '') != '' AND EventName != 'gen_ai.evaluation.result'
 GROUP BY TraceId;
 
 -- One finished row for each trace. `SpanRows` counts what arrived: OTLP clients repeat a batch whose answer they lost.
