@@ -167,35 +167,90 @@ class Explicit(_Part):
 
 
 class UserConfirmation(_Part):
-    """A yes of the user in the conversation, in reply to the assistant, just before the call."""
+    """A yes of the user in the conversation, in reply to the assistant's question, just before the call and about it."""
 
     words: tuple[Pattern, ...] = (
-        r"\byes\b", r"\byeah\b", r"\byep\b", r"\byup\b", r"\bsure\b", r"\bok(?:ay)?\b", r"\bconfirm(?:ed)?\b",
-        r"\bproceed\b", r"\bgo ahead\b", r"\bplease do\b", r"\bsounds good\b", r"\bthat works\b", r"\bagreed?\b",
-        r"\bdo it\b", r"\bcorrect\b", r"\bapproved?\b",
+        r"\byes\b", r"\byeah\b", r"\byep\b", r"\byup\b", r"\bsure\b", r"\bok(?:ay)?\b", r"\bconfirm(?:ed|ing)?\b",
+        r"\bproceed\b", r"\bgo ahead\b", r"\bplease do\b", r"\bsounds (?:good|great|right|fine|perfect)\b",
+        r"\b(?:that|this|it) works\b", r"\bagreed?\b", r"\bdo it\b", r"\bcorrect\b", r"\bapproved?\b",
+        r"\b(?:everything|all|that|this|it)(?: all)?(?: looks|['’]s| is| seems) (?:good|great|right|fine|perfect)\b",
+        r"\blooks (?:good|great|right|fine|perfect)\b", r"\babsolutely\b", r"\bof course\b", r"\bby all means\b",
     )  # fmt: skip
-    """Regular expressions, case-blind; one must be found in the message."""
+    """Regular expressions, case-blind; one must be found in the user's reply, in a sentence that is no question."""
     refusals: tuple[Pattern, ...] = (
-        r"^\s*no\b", r"\bdon'?t (?:do|proceed|go ahead)\b", r"\bdo not (?:do|proceed)\b",
+        r"^\s*(?:no|nope|nah|wait|stop|hold on|hang on|never ?mind|not now)\b",
+        r"\bdon['’]?t (?:do|proceed|go ahead)\b", r"\bdo not (?:do|proceed)\b",
         r"\b(?:not|never|cannot|\w+n['’]t)(?: \w+){0,2}? (?:sure|ok|okay|correct|confirm|agree|approve|proceed|go ahead|yet)",
         r"\bnot yet\b", r"\b(?:is (?:that|this|it)|are you)\b[^.?!]{0,30}\b(?:sure|ok|okay|correct|agreed|approved)\b",
     )  # fmt: skip
-    """If one is found, the message is no confirmation."""
-    must_ask: bool = False
-    """The assistant's message before it must ask: hold a question mark or the word confirm."""
+    """If one is found, the reply is no confirmation."""
+    conditions: tuple[Pattern, ...] = (
+        r"\b(?:only if|as long as|so long as|provided|assuming|on condition|on the condition|unless|but first|but before)\b",
+        r"\b(?:if|once|when|after|until)\b"
+        r"(?! (?:possible|needed|necessary|required|applicable|any|so|not|you (?:can|could|would)"
+        r"|(?:that|this|it)(?:['’]s| is) (?:the|my|our) (?:only|best)))",
+    )  # fmt: skip
+    """A yes whose sentence holds one depends on something, and is none yet."""
+    asks: tuple[Pattern, ...] = (
+        r"\bconfirm(?!(?:ed)? (?:which|what|how|where|when|who|your|the (?:payment|reason)))",
+        r"\b(?:would|do) you (?:still |also )?(?:like|want|wish|prefer|mind)\b", r"\bshall (?:i|we)\b", r"\bshould (?:i|we)\b",
+        r"\b(?:may|can|could|might) (?:i|we)\b[^?]{0,80}\?", r"\blet me know if you(?:['’]d| would| want| wish| are)\b",
+        r"\b(?:ok|okay|correct|right|good|agree|ready|alright|fine)\b[^?.]{0,40}\?",
+    )  # fmt: skip
+    """Regular expressions, case-blind: sentences of the assistant that a yes can answer. Any other sentence that ends in a
+    question mark is one too, unless it is an open question."""
+    open_questions: tuple[Pattern, ...] = (
+        r"\b(?:which|what|whose|who|whom|when|where|why|how)\b",
+        r"\b(?:can|could|would|will) you (?:please |kindly |also )?"
+        r"(?:provide|specify|share|tell|give|clarify|describe|send|let)\b",
+    )  # fmt: skip
+    """Questions that a yes does not answer, unless they hold one of `asks` as well."""
+    announces: tuple[Pattern, ...] = (
+        r"\b(?:i['’]ll|i will|i can|we['’]ll|we will|we can)(?: then| now)? (?:proceed|go ahead)\b",
+    )  # fmt: skip
+    """Sentences that ask nothing, but wait for a word: a user who then says to go ahead has agreed."""
+    must_ask: bool = True
+    """The assistant's message before it must ask or announce. If false, any message of the assistant can be agreed to."""
     spent_by: Literal["call", "message"] = "message"
-    """`message`: covers the calls up to the user's next message. `call`: spent by the first call that runs without error,
-    so a retry after an error needs no second yes."""
+    """`message`: covers the proposed calls up to the user's next message. `call`: spent by the first call that runs without
+    error, so a retry after an error needs no second yes."""
+    changed_retry: Literal["ask_again", "covered"] = "ask_again"
+    """Whether a yes also covers a call that is tried again with other arguments after an error."""
 
     @cached_property
     def yes(self) -> re.Pattern[str]:
         """All words as one pattern."""
-        return re.compile("|".join(f"(?:{w})" for w in self.words) or r"(?!)", re.IGNORECASE)
+        return _any(self.words)
 
     @cached_property
     def no(self) -> re.Pattern[str]:
         """All refusals as one pattern."""
-        return re.compile("|".join(f"(?:{w})" for w in self.refusals) or r"(?!)", re.IGNORECASE)
+        return _any(self.refusals, re.MULTILINE)
+
+    @cached_property
+    def condition(self) -> re.Pattern[str]:
+        """All conditions as one pattern."""
+        return _any(self.conditions)
+
+    @cached_property
+    def asking(self) -> re.Pattern[str]:
+        """All that asks as one pattern."""
+        return _any(self.asks)
+
+    @cached_property
+    def open(self) -> re.Pattern[str]:
+        """All open questions as one pattern."""
+        return _any(self.open_questions)
+
+    @cached_property
+    def announcing(self) -> re.Pattern[str]:
+        """All announcements as one pattern."""
+        return _any(self.announces)
+
+
+def _any(patterns: tuple[str, ...], flags: int = 0) -> re.Pattern[str]:
+    """One pattern for several; for none, one that is nowhere found."""
+    return re.compile("|".join(f"(?:{p})" for p in patterns) or r"(?!)", re.IGNORECASE | flags)
 
 
 class Accepted(_Part):
@@ -209,7 +264,7 @@ class Accepted(_Part):
     @cached_property
     def standing_pattern(self) -> re.Pattern[str] | None:
         """All of `standing` as one pattern."""
-        return re.compile("|".join(f"(?:{w})" for w in self.standing), re.IGNORECASE) if self.standing else None
+        return _any(self.standing) if self.standing else None
 
 
 class Ruling(NamedTuple):
@@ -266,7 +321,7 @@ class AgentPolicy(_Part):
         return next((r for r in self.tools if r.match == name or fnmatchcase(name, r.match)), None)
 
     def ruling(self, call: ToolCall) -> Ruling:
-        """The entry that decides about a call: of those with the first pattern that matches, the first whose conditions hold."""
+        """The entry that decides: of those with the first pattern that matches, the first whose conditions hold."""
         first = self.rule(call.name)
         if first is None:
             return Ruling(self.unlisted, True, None)
@@ -289,3 +344,19 @@ class AgentPolicy(_Part):
 def load_policy(path: Path | str) -> AgentPolicy:
     """Read a policy file; raises `store.yamlfile.ConfigError` with every problem."""
     return load_yaml(path, AgentPolicy)
+
+
+def policy_schema() -> dict[str, Any]:
+    """The JSON Schema (2020-12) of a policy file."""
+    schema = AgentPolicy.model_json_schema(by_alias=True)
+    in_order: dict[str, Any] = _in_order(schema)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **in_order, "title": "tracegrade agent policy"}
+
+
+def _in_order(schema: Any, default: bool = False) -> Any:
+    """The schema with every default in one order: those that are sets come in any."""
+    if isinstance(schema, dict):
+        return {key: _in_order(value, default or key == "default") for key, value in schema.items()}
+    if isinstance(schema, list):
+        return sorted(schema) if default and all(isinstance(v, str) for v in schema) else [_in_order(v) for v in schema]
+    return schema
