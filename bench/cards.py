@@ -30,7 +30,7 @@ from bench.carding import measures, report, served
 from bench.carding.card import REGISTERED, Registered
 from bench.carding.measures import labels
 from bench.carding.runs import Planned, Run, direct, grader_sets, planned
-from bench.carding.sets import SETS, Loaded, Missing
+from bench.carding.sets import SETS, SHAPE, Loaded, Missing
 from graders import grader_types
 
 ROOT = Path(__file__).parents[1]
@@ -150,7 +150,11 @@ def _cards(wanted: Iterable[Registered], name: str, runs: Sequence[Run]) -> Iter
     """The cards of one set; none of a grader to which nothing there was a question."""
     for registered in wanted if runs else ():
         if registered.set == name:
-            measured = registered.measure(runs)
+            try:
+                measured = registered.measure(runs)
+            except SHAPE as error:
+                what = f"{name}: labels of {registered.grader} are not as they should be"
+                raise Missing(f"{what}: {type(error).__name__}: {error}; see bench/carding/measures") from error
             if set(measured.answers) - {"skip"} or name == labels.SET:
                 yield report.as_json(registered, measured)
 

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace.status import StatusCode
 
 from bench.carding.convert import Record, as_hex
-from bench.carding.sets import Loaded
+from bench.carding.sets import SHAPE, Loaded, Missing
 from gate.suite import parse_suite
 from graders import GraderSets, assemble, grader_types, load_graders, load_policy, run_graders
 from graders.testing import scalars
@@ -75,11 +75,15 @@ class Planned:
 
 def planned(loaded: Loaded, keep: Callable[[Record, str], bool] | None = None) -> Iterator[Planned]:
     """The runs of a set, in the order of its records."""
-    for record in loaded.records:
-        cluster = loaded.set.cluster(record)
-        for name, spans in loaded.set.traces(record, loaded.beside):
-            if keep is None or keep(record, name):
-                yield Planned(loaded.set.name, record, name, cluster, spans)
+    for number, record in enumerate(loaded.records, start=1):
+        try:
+            cluster = loaded.set.cluster(record)
+            made = [run for run in loaded.set.traces(record, loaded.beside) if keep is None or keep(record, run[0])]
+        except SHAPE as error:
+            what = f"{loaded.set.name}, record {number} ({str(record.get('id'))[:100]}) is not as it should be"
+            raise Missing(f"{what}: {type(error).__name__}: {error}; see bench/carding/convert.py") from error
+        for name, spans in made:
+            yield Planned(loaded.set.name, record, name, cluster, spans)
 
 
 def grader_sets(only: Sequence[str] = ()) -> GraderSets:

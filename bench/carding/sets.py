@@ -21,7 +21,11 @@ Made = Iterator[tuple[str, list[ReadableSpan]]]
 
 
 class Missing(Exception):
-    """A file that should be there is not; says which, and the way out."""
+    """A file or a field that should be there is not; says which, and the way out."""
+
+
+SHAPE = (KeyError, TypeError, IndexError, ValueError, AttributeError, AssertionError)
+"""What code that reads a record of another shape runs into."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,10 @@ class DataSet:
             records = convert.records(folder, split)
         except (OSError, EOFError, ValueError) as error:
             raise Missing(f"{file} cannot be read: {error}; it should be gzipped JSON, one record a line") from error
+        if not records or not all(isinstance(record, dict) for record in records):
+            raise Missing(
+                f"{file} holds no records, or other things than JSON objects; it should hold one object a line"
+            )
         beside = {n: json.loads((folder / n).read_text("utf-8")) for n in self.beside if n.endswith(".json")}
         suite = self.suite(folder, records) if self.suite and records else None
         return Loaded(self, records, beside, suite)
