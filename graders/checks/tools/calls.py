@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from graders import content
 from graders import schema as schemas_of_tools
 from graders.base import Grader, Score, failed, passed, skip, unknown
 from graders.checks.tools.common import none
-from store.types import ContentState, Evidence, ToolCall, Trace
+from graders.messages import Reader
+from store.types import ContentState, Evidence, SpanKind, ToolCall, Trace
 
 
-class Known(Grader, name="tools/known", version="1"):
-    """Each call names a tool the model was offered.
+class Known(Grader, name="tools/known", version="2"):
+    """Each call names a tool the model was offered, in the very model call that asked for it.
 
-    One grade a call. `unknown` when the trace holds no tool definitions; provider-executed calls are skipped, because
-    providers offer them outside the definitions.
+    One grade a call; `not_offered_here` when other model calls of the trace were offered the tool, and this one was not.
+    `unknown` when the trace holds no tool definitions; where only the asking call is without, those of the trace count.
+    Provider-executed calls are skipped, because providers offer them outside the definitions.
     """
 
     def grade(self, trace: Trace) -> Iterator[Score]:
@@ -23,17 +26,38 @@ class Known(Grader, name="tools/known", version="1"):
             yield none(trace, "no tool calls")
             return
         offered = {d.name for d in trace.tool_definitions}
+        here = _offers(trace) if offered else {}
         for call in trace.tool_calls:
             place: dict[str, Any] = {"subject": call.key, "span_id": call.anchor}
+            own = here.get(call.request_span_id)
             if call.provider_executed:
                 yield skip(f"{call.name} is run by the provider", **place)
             elif not offered:
                 yield unknown("the offered tools are not captured", **place)
-            elif call.name in offered:
+            elif call.name in offered and (own is None or call.name in own):
                 yield passed(f"{call.name} was offered", **place)
             else:
-                names = ", ".join(sorted(offered)[:20])
-                yield failed(f"{call.name or 'a tool without a name'} was not offered; offered: {names}", **place)
+                names = ", ".join(sorted(own or offered)[:20])
+                label = "not_offered_here" if call.name in offered else "not_offered"
+                reason = f"{call.name or 'a tool without a name'} was not offered; offered: {names}"
+                yield failed(reason, label=label, **place)
+
+
+def _offers(trace: Trace) -> dict[str, Collection[str]]:
+    """The tools each model call that asked for one was offered, as far as its own span tells."""
+    asked = {call.request_span_id for call in trace.tool_calls}
+    indexed = tuple(key for key in content.content_keys()["tool_definitions"] if key.endswith("."))
+    found: dict[str, Collection[str]] = {}
+    names: dict[int, Collection[str]] = {}
+    for span in trace.spans:
+        if span.span_id not in asked or span.kind is not SpanKind.LLM:
+            continue
+        families = Reader().families(span) if any(key.startswith(indexed) for key in span.attributes) else {}
+        if given := content.definitions(span, families):
+            if id(given) not in names:
+                names[id(given)] = frozenset(d.name for d in given)
+            found[span.span_id] = names[id(given)]
+    return found
 
 
 class Arguments(Grader, name="tools/arguments", version="1"):
