@@ -27,7 +27,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from graders.usage import Tokens, model_calls, provider_of, tokens_of
+from graders.usage import Tokens, provider_of, usage_of
 from store.types import Span, Trace
 from store.yamlfile import ConfigError, load_yaml, parse_yaml
 
@@ -181,11 +181,11 @@ class Cost(NamedTuple):
 def trace_cost(trace: Trace, prices: PriceTable | None = None) -> Cost:
     """Add up the model calls of a trace, each once."""
     table = builtin() if prices is None else prices
-    calls = model_calls(trace)
+    calls, tokens = usage_of(trace)
     usd, unpriced = 0.0, 0
     reasons: dict[str, None] = {}
-    for span in calls:
-        cost = _cost(span, table)
+    for span, used in zip(calls, tokens, strict=True):
+        cost = _cost(span, used, table)
         if isinstance(cost, str):
             unpriced += 1
             reasons[cost] = None
@@ -194,23 +194,19 @@ def trace_cost(trace: Trace, prices: PriceTable | None = None) -> Cost:
     return Cost(round(usd, 9), len(calls), unpriced, tuple(reasons))
 
 
-def _cost(span: Span, table: PriceTable) -> float | str:
+def _cost(span: Span, used: Tokens, table: PriceTable) -> float | str:
+    if used.input is None or used.output is None:
+        return "tokens are not told"
     if not span.model:
         return "no model is named"
     provider = provider_of(span)
     entry = table.entry(span.model, provider)
     if entry is None:
         return f"no price is known for {span.model[:100]}" + (f" from {provider[:60]}" if provider else "")
-    period = None
-    for candidate in entry.rates:
-        if candidate.since_ns <= span.start_ns:
-            period = candidate
-    if period is None:
-        return f"the price of {span.model[:100]} is known only since {entry.rates[0].since}"
-    used = tokens_of(span)
-    if used.input is None or used.output is None:
-        return "tokens are not told"
-    return period.cost(used)
+    for period in reversed(entry.rates):
+        if period.since_ns <= span.start_ns:
+            return period.cost(used)
+    return f"the price of {span.model[:100]} is known only since {entry.rates[0].since}"
 
 
 @cache

@@ -7,6 +7,7 @@ is told is a stranger's word: a count that is no whole number from 0 is not told
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple
 
 import orjson
@@ -27,7 +28,28 @@ class Tokens(NamedTuple):
     reasoning: int | None
 
 
-_last: tuple[tuple[Span, ...], tuple[Span, ...]] = ((), ())
+class Usage(NamedTuple):
+    """What a trace used."""
+
+    calls: tuple[Span, ...]
+    """Its model calls, each once, in time order."""
+    tokens: tuple[Tokens, ...]
+    """What each tells."""
+
+
+_last: tuple[tuple[Span, ...], Usage] = ((), Usage((), ()))
+
+
+def usage_of(trace: Trace) -> Usage:
+    """What the model calls of a trace used."""
+    global _last
+    spans = trace.spans
+    known, found = _last
+    if known is not spans:  # a dozen graders ask about one trace, one after the other
+        calls = tuple(_model_calls(spans))
+        found = Usage(calls, tuple(map(tokens_of, calls)))
+        _last = spans, found
+    return found
 
 
 def model_calls(trace: Trace) -> tuple[Span, ...]:
@@ -37,13 +59,7 @@ def model_calls(trace: Trace) -> tuple[Span, ...]:
     call in two spans beside each other: they overlap in time and tell one response id; the first that tells its tokens stands.
     An id that a later call repeats is another call's.
     """
-    global _last
-    spans = trace.spans
-    known, found = _last
-    if known is not spans:  # a dozen graders ask about one trace, one after the other
-        found = tuple(_model_calls(spans))
-        _last = spans, found
-    return found
+    return usage_of(trace).calls
 
 
 def _model_calls(spans: tuple[Span, ...]) -> list[Span]:
@@ -72,9 +88,11 @@ def _model_calls(spans: tuple[Span, ...]) -> list[Span]:
 def tokens_of(span: Span) -> Tokens:
     """What one model call tells of its tokens, counted the same way whatever the dialect."""
     keys, attributes = mapping().usage, span.attributes
+    taken, given = _told(span.input_tokens), _told(span.output_tokens)
+    if attributes.keys().isdisjoint(_told_by()):
+        return Tokens(taken, given, None, None, None)
     read, write = _count(attributes, keys.cache_read), _count(attributes, keys.cache_write)
     reasoning = _count(attributes, keys.reasoning)
-    taken, given = _told(span.input_tokens), _told(span.output_tokens)
     # Counts that cannot be part of the whole stand beside it, whatever the dialect is said to do.
     cached = (read or 0) + (write or 0)
     if taken is not None and cached and (span.dialect in keys.apart.input or cached > taken):
@@ -82,6 +100,13 @@ def tokens_of(span: Span) -> Tokens:
     if given is not None and reasoning and (span.dialect in keys.apart.output or reasoning > given):
         given += reasoning
     return Tokens(taken, given, read, write, reasoning)
+
+
+@cache
+def _told_by() -> frozenset[str]:
+    """The attributes that may hold counts of cached and reasoning tokens."""
+    keys = mapping().usage
+    return frozenset(key.partition("#")[0] for key in (*keys.cache_read, *keys.cache_write, *keys.reasoning))
 
 
 def _told(count: int | None) -> int | None:

@@ -14,7 +14,7 @@ from pydantic import Field
 from graders.base import Grader, Score, failed, passed, skip, unknown
 from graders.messages import hides_calls
 from graders.prices import Prices, builtin, trace_cost
-from graders.usage import model_calls, tokens_of
+from graders.usage import model_calls, usage_of
 from store.types import Completeness, Severity, Span, Trace
 
 _REASONS = 3
@@ -107,7 +107,7 @@ class TokensIn(Grader, name="efficiency/tokens_in", version="2"):
     limit: float | None = Field(default=None, gt=0)
 
     def grade(self, trace: Trace) -> Score:
-        return _sum([tokens_of(s).input for s in model_calls(trace)], self.limit, "input tokens")
+        return _sum([t.input for t in usage_of(trace).tokens], self.limit, "input tokens")
 
 
 class TokensOut(Grader, name="efficiency/tokens_out", version="2"):
@@ -119,7 +119,7 @@ class TokensOut(Grader, name="efficiency/tokens_out", version="2"):
     limit: float | None = Field(default=None, gt=0)
 
     def grade(self, trace: Trace) -> Score:
-        return _sum([tokens_of(s).output for s in model_calls(trace)], self.limit, "output tokens")
+        return _sum([t.output for t in usage_of(trace).tokens], self.limit, "output tokens")
 
 
 class TokensReasoning(Grader, name="efficiency/tokens_reasoning", version="1"):
@@ -128,7 +128,7 @@ class TokensReasoning(Grader, name="efficiency/tokens_reasoning", version="1"):
     limit: float | None = Field(default=None, gt=0)
 
     def grade(self, trace: Trace) -> Score:
-        return _sum([tokens_of(s).reasoning for s in model_calls(trace)], self.limit, "reasoning tokens")
+        return _sum([t.reasoning for t in usage_of(trace).tokens], self.limit, "reasoning tokens")
 
 
 class TokensCached(Grader, name="efficiency/tokens_cached", version="1"):
@@ -140,7 +140,7 @@ class TokensCached(Grader, name="efficiency/tokens_cached", version="1"):
     at_least: float | None = Field(default=None, ge=0, le=1)
 
     def grade(self, trace: Trace) -> Score:
-        used = [tokens_of(s) for s in model_calls(trace)]
+        used = usage_of(trace).tokens
         if not used:
             return skip("no model calls")
         told = [(u.cache_read, u.input) for u in used if u.cache_read is not None and u.input is not None]
