@@ -97,7 +97,9 @@ class Worker:
         idle_ms: int = 60_000,
         batch: int = 200,
         poll_s: float = 1.0,
+        after: Callable[[bytes], None] | None = None,
     ) -> None:
+        """`after` is given the grades, as lines of `store.rows`, once they are stored."""
         self._store = store
         self._graders = graders
         self._judge = judge or InProcess(graders)
@@ -105,6 +107,7 @@ class Worker:
         self._idle_ms = idle_ms
         self._batch = batch
         self._poll_s = poll_s
+        self._after = after
         self._since_ms = 0
         self.progress = Progress()
 
@@ -221,6 +224,8 @@ class Worker:
         self._store.mark_graded(
             [self._mark(row, only, found) for row, found in zip(portion, graded.completeness, strict=True)]
         )
+        if self._after is not None:
+            self._after(graded.tables.get("grades", b""))
         self.progress.graded += len(portion)
         self.progress.failed += len(graded.failed)
 

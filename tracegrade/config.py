@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from collector.settings import CollectorSettings
 from store.yamlfile import ConfigError, Problem, parse_yaml, problems_of
 
 PREFIX = "TRACEGRADE_"
+ENDPOINT = r"^https?://[^/\s]+/\S+$"
 
 
 class _Section(BaseModel):
@@ -60,6 +61,23 @@ class AdminListener(Listener):
     """0 picks a free port."""
 
 
+class Emit(_Section):
+    """Grades as log events for another collector."""
+
+    endpoint: Annotated[str, Field(pattern=ENDPOINT)] | None = None
+    """Where each grade goes as a `gen_ai.evaluation.result` event, over HTTP: https://otel.example:4318/v1/logs."""
+    headers: dict[str, SecretStr] = Field(default_factory=dict)
+    """Sent along, e.g. `authorization: Bearer ...`; best from the environment."""
+    timeout_seconds: float = Field(default=10.0, gt=0, le=600)
+    """How long a batch of events is tried before it is given up."""
+    outcomes: tuple[Literal["pass", "fail", "unknown", "skip", "error"], ...] = ("pass", "fail", "unknown", "error")
+    """Which grades go."""
+    graders: tuple[str, ...] = ("*",)
+    """Of which graders: names or shell patterns, e.g. `approval/*`."""
+    content: bool = False
+    """Also tell reasons and evidence, which may quote what telemetry says."""
+
+
 class Grading(_Section):
     """When a trace is graded, and by what."""
 
@@ -73,6 +91,8 @@ class Grading(_Section):
     """YAML files that say what agents may do: effects of tools, approvals, budgets. The first for a trace's agent counts."""
     graders: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of graders by name, e.g. `tools/loop: {repeats: 4}`; every built-in grader runs with or without them."""
+    emit: Emit = Emit()
+    """Tells another collector about each grade."""
 
 
 class Config(_Section):
@@ -100,7 +120,7 @@ class Config(_Section):
     """Release policies the gate knows by name; a request may also carry its own."""
     log_format: Literal["text", "json"] = "text"
     """`json` logs one object a line, for machines."""
-    traces_endpoint: Annotated[str, Field(pattern=r"^https?://[^/\s]+/\S+$")] | None = None
+    traces_endpoint: Annotated[str, Field(pattern=ENDPOINT)] | None = None
     """Where tracegrade sends spans of its own work, over HTTP: https://otel.example:4318/v1/traces. None are made without."""
 
     @property
