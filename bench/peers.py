@@ -1,4 +1,4 @@
-"""The peers ingest is measured against, each in an environment of its own below the user's cache; never in the product's."""
+"""Peers to be measured against, each in an environment of its own below the user's cache; never in the product's."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from pathlib import Path
 
 ROTEL = "rotel==0.0.1a15"
 PHOENIX = "arize-phoenix"
+EVALUATORS = {"agentevals-cli": "agentevals", "deepeval": "deepeval"}
+"""Requirement to module."""
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tracegrade-bench"
 
 
