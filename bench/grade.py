@@ -185,10 +185,9 @@ def main() -> None:
             for name, took in row.get("peers", {}).items():
                 rate = row["agent_spans"] / (took.get("read", 0.0) + took["evaluate"])
                 mine = row["assemble_and_grade" if "read" in took else "grade"]
-                what = "assembling and grading" if "read" in took else "grading alone"
-                print(
-                    f"  {name} {took['version']}, one metric: {rate:,.0f}; {what}, {len(graders)} graders: {mine / rate:.2f} of it"
-                )
+                what = "assembled and graded" if "read" in took else "graded"
+                ratios = f"all graders {mine / rate:.2f} of it, one {mine * len(graders) / rate:.1f}"
+                print(f"  {name} {took['version']}, one metric: {rate:,.0f}; {what} here: {ratios}", flush=True)
     slowest = min(results, key=lambda data: results[data]["assemble_and_grade"])
     print(
         json.dumps(
