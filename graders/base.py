@@ -21,7 +21,7 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cache, cached_property
@@ -202,6 +202,12 @@ class GraderSets:
         self.digest = set_digest(self._otherwise)
         if by_policy:
             self.digest = _digest([self.digest, *(set_digest(graders) for _, graders in self._by_policy)])
+
+    def every(self) -> Iterator[Grader]:
+        """The graders of all sets; one name may come with several configurations."""
+        yield from self._otherwise
+        for _, graders in self._by_policy:
+            yield from graders
 
     def of(self, trace: Trace) -> tuple[Grader, ...]:
         """The graders of one trace."""

@@ -306,6 +306,15 @@ class Store:
             _sql("closed"), {"grace_ms": grace_ms, "idle_ms": idle_ms, "since_ms": since_ms, "limit": limit}
         )
 
+    def regradable(self, selection: Mapping[str, Any], after: str, limit: int) -> list[dict[str, Any]]:
+        """Traces whose grades are not those they would get now, rows as `closed_traces` has them; see regradable.sql."""
+        return self.query(_sql("regradable"), {**selection, "after": after, "limit": limit})
+
+    def count_regradable(self, selection: Mapping[str, Any]) -> int:
+        """How many there are."""
+        counted = f"SELECT count() AS Number FROM ({_sql('regradable')})"
+        return int(self.query(counted, {**selection, "after": "", "limit": 2**32 - 1})[0]["Number"])
+
     def spans(self, trace_ids: Sequence[str]) -> dict[str, list[Span]]:
         """Spans by trace, in time order; a span that arrived twice is returned once.
 
@@ -364,8 +373,8 @@ class Store:
         self.insert_lines("grades", rows.lines(map(rows.grade_row, grades)))
 
     def carry_over(self, trace_ids: Sequence[str], graders: Collection[str]) -> None:
-        """Give the grades that count of these traces, but those of `graders`, to the next generation as well; and what else that
-        generation will not get from grading with `graders` alone."""
+        """Give the grades that count of these traces, but those of `graders`, to the next generation as well; and what else
+        that generation will not get from grading with `graders` alone."""
         given = {"trace_ids": list(trace_ids), "graders": sorted(graders)}
         self.command(_sql("carry_grades"), given)
         if "approval/boundary" not in graders:

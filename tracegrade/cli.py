@@ -10,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -440,6 +442,87 @@ def decide(
     else:
         render(read_decision(document), out)
     sys.exit(document["exitCode"])
+
+
+def shard(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
+    """`2/8`: the second of eight parts."""
+    found = re.fullmatch(r"(\d{1,5})/(\d{1,5})", value)
+    if found is None or not 1 <= int(found[1]) <= int(found[2]):
+        raise click.BadParameter(f"{value!r} is no part of anything; write 1/4, 2/4, 3/4, 4/4")
+    return int(found[1]), int(found[2])
+
+
+@cli.command()
+@click.option("--since", callback=since, required=True, metavar="TIME", help="What arrived since: 2026-11-01, or 30d.")
+@click.option("--until", callback=since, metavar="TIME", help="And before.")
+@click.option("--grader", "names", multiple=True, metavar="NAME", help="Only this grader; may be repeated.")
+@click.option("--service", default="", help="Only traces of this service.")
+@click.option("--shard", "part", callback=shard, default="1/1", metavar="I/N", help="The I-th of N parts.")
+@click.option(
+    "--graded-before", callback=since, metavar="TIME", help="Also what the same graders graded before that time."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a summary as JSON.")
+@config_option
+def regrade(
+    since: datetime,
+    until: datetime | None,
+    names: tuple[str, ...],
+    service: str,
+    part: tuple[int, int],
+    graded_before: datetime | None,
+    as_json: bool,
+    config_path: Path | None,
+) -> None:
+    """Grade stored traces again where other graders than today's graded them, and those that never were graded.
+
+    Ended at any moment, it goes on where it was when it is started again. With --grader, the grades of the others stay as
+    they are. A server that has the embedded store open does the work. Exits with 4 if some traces could not be graded.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from graders.regrade import Selection
+    from tracegrade.remote import regrade as ask
+    from tracegrade.serve import configured_graders, make_regrade
+
+    config = configured(config_path)
+    columns = TextColumn("regrading"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+
+    def run() -> dict[str, Any]:
+        selection = Selection(
+            since=since,
+            until=until,
+            graders=names,
+            service=service,
+            shard=part[0],
+            shards=part[1],
+            graded_before=graded_before,
+        )
+        with Progress(*columns, console=err, transient=True) as bar:
+            task = bar.add_task("regrading", total=None)
+
+            def report(state: dict[str, Any]) -> None:
+                bar.update(task, total=state["total"], completed=state["graded"])
+
+            if (url := running_gate(config)) is not None:
+                return ask(url, selection, report)
+            with open_store(config) as store:
+                store.apply_schema(config.retention_days)
+                made, close = make_regrade(config, store, configured_graders(config.grading), selection)
+                try:
+                    made.run(report=lambda: report(asdict(made.progress)))
+                finally:
+                    close()
+                return asdict(made.progress)
+
+    done = guarded(run)
+    summary = {key: done[key] for key in ("total", "graded", "failed", "seconds", "finished")}
+    if as_json:
+        click.echo(json.dumps(summary))
+    else:
+        failures = f", {summary['failed']} of them in vain" if summary["failed"] else ""
+        out.print(f"graded {summary['graded']} traces in {summary['seconds']:.0f} s{failures}", highlight=False)
+    if summary["failed"]:
+        sys.exit(INFRASTRUCTURE)
 
 
 @cli.group()

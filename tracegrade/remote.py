@@ -1,16 +1,20 @@
-"""Asks a running gate for a decision over its REST interface."""
+"""Asks a running server over its REST interface: the gate for a decision, the graders to grade again."""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
 from typing import Any
 
 import urllib3
 
 from gate.service import EvaluationRequest
+from graders.regrade import Selection
 from store import Permanent, Retryable
 
 _WAIT_SECONDS = 30
+_LOOK_SECONDS = 0.5
 
 
 def send_suite(url: str, suite: bytes) -> dict[str, Any]:
@@ -34,6 +38,25 @@ def ask_gate(url: str, suite: bytes, request: EvaluationRequest) -> dict[str, An
                 return decision
             if answer["state"] not in ("queued", "running"):
                 raise Permanent(f"the evaluation {answer['state']}: {_told(answer.get('problem', {}))}")
+
+
+def regrade(url: str, selection: Selection, report: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+    """Have a running server regrade, until it is done; when interrupted, have it stop. Raises as `ask_gate` does."""
+    with _pool() as pool:
+        state = _call(pool, "POST", f"{url}/v1/regrades", selection.model_dump_json().encode())
+        try:
+            while state["running"]:
+                report(state)
+                time.sleep(_LOOK_SECONDS)
+                state = _call(pool, "GET", f"{url}/v1/regrades/{state['id']}")
+        except KeyboardInterrupt:
+            state = _call(pool, "DELETE", f"{url}/v1/regrades/{state['id']}")
+            report(state)
+            raise
+        report(state)
+        if state["error"]:
+            raise Retryable(f"regrading stopped: {state['error']}")
+        return state
 
 
 def _pool() -> urllib3.PoolManager:

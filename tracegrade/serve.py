@@ -30,6 +30,7 @@ from gate.service import GateService
 from graders import GraderSets, grader_types, load_graders
 from graders import load_policy as load_agent_policy
 from graders.isolation import Isolated
+from graders.regrade import Regrade, Selection
 from graders.worker import Worker
 from store import Retryable, StoreError
 from store.client import Dsn, Signal, Store, connect
@@ -37,6 +38,7 @@ from store.listen import bind_grpc, listen
 from tracegrade.admin import AdminApp
 from tracegrade.config import Config, Grading, is_loopback
 from tracegrade.metrics import OwnMetrics, registry
+from tracegrade.regrades import Regrades
 from tracegrade.running import Addresses, announced, find
 from tracegrade.tracing import start_tracing
 
@@ -69,9 +71,13 @@ class _Sink:
         self.store: Store | None = None
 
     def load(self, signal: Signal, segment_id: str, path: Path) -> None:
+        self.opened().load(signal, segment_id, path)
+
+    def opened(self) -> Store:
+        """The store; raises `Retryable` while it is not there."""
         if self.store is None:
             raise Retryable("the store cannot be reached yet")
-        self.store.load(signal, segment_id, path)
+        return self.store
 
     def close(self) -> None:
         if self.store is not None:
@@ -116,7 +122,9 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
         else:
             late = False
         gate = GateService(sink.store, grader_types(), policies, wait_until_loaded=collector.wait_until_loaded)
-        gate_port = await _serve_gate(config, gate, stack)
+        regrades = Regrades(lambda selection: make_regrade(config, sink.opened(), graders, selection, nice=5))
+        stack.push_async_callback(asyncio.to_thread, regrades.close)
+        gate_port = await _serve_gate(config, gate, regrades, stack)
         gate_grpc_port = await _serve_gate_grpc(config, gate, stack)
         clickhouse = _serve_clickhouse(config, stack)
         own.gate = gate
@@ -178,10 +186,11 @@ async def _serve_admin(config: Config, app: AdminApp, stack: AsyncExitStack) -> 
     return f"{host}:{listener.getsockname()[1]}"
 
 
-async def _serve_gate(config: Config, gate: GateService, stack: AsyncExitStack) -> int:
+async def _serve_gate(config: Config, gate: GateService, regrades: Regrades, stack: AsyncExitStack) -> int:
     """Serve the gate until the stack closes; returns its port."""
     listener = listen(config.gate.host, config.gate.port, keys=("gate.host", "gate.port"))
     app = create_app(gate, local_only=is_loopback(config.gate.host))
+    app.include_router(regrades.router())
     server = _Server(uvicorn.Config(app, http="httptools", ws="none", log_config=None, access_log=False))
     await _run(server, listener, stack)
     return int(listener.getsockname()[1])
@@ -235,6 +244,16 @@ def make_worker(config: Config, store: Store, graders: GraderSets, *, wait: bool
         grace_ms=round(config.grading.grace_seconds * 1000) if wait else 0,
         idle_ms=round(config.grading.idle_seconds * 1000) if wait else 0,
     )
+
+
+def make_regrade(
+    config: Config, store: Store, graders: GraderSets, selection: Selection, *, nice: int = 0
+) -> tuple[Regrade, Callable[[], None]]:
+    """A regrade with a worker of its own, and what ends that."""
+    worker = make_worker(config, store, graders, nice=nice)
+    grading = config.grading
+    times = {"grace_ms": round(grading.grace_seconds * 1000), "idle_ms": round(grading.idle_seconds * 1000)}
+    return Regrade(store, graders, worker, selection, **times), worker.close
 
 
 def _grade(worker: Worker, stack: AsyncExitStack) -> asyncio.Task[None]:
