@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector as Source
 from collector.ledger import Durations
 from collector.service import Collector
 from gate.service import GateService
+from graders.outward import Emitter
 from graders.worker import Worker
 
 _ITEMS = {
@@ -39,12 +40,15 @@ class OwnMetrics(Source):
         self._collector = collector
         self.worker: Worker | None = None
         self.gate: GateService | None = None
+        self.emitter: Emitter | None = None
 
     def collect(self) -> Iterator[Metric]:
         yield _gauge("tracegrade_build_info", "Always 1.", [({"version": version("tracegrade")}, 1)])
         yield from _collector(self._collector)
         if self.worker is not None:
             yield from _worker(self.worker)
+        if self.emitter is not None:
+            yield from _emitter(self.emitter)
         if self.gate is not None:
             decided = self.gate.decided
             yield _counter(
@@ -122,6 +126,16 @@ def _worker(worker: Worker) -> Iterator[Metric]:
         "Since the last span of the oldest trace of the latest batch arrived, the wait for its close included.",
         [({}, progress.lag_seconds)],
     )
+
+
+def _emitter(emitter: Emitter) -> Iterator[Metric]:
+    results = (("emitted", emitter.emitted), ("failed", emitter.failed), ("dropped", emitter.dropped))
+    yield _counter(
+        "tracegrade_grader_events",
+        "Grades told to another collector, refused by it, and left out for want of room.",
+        [({"result": result}, count) for result, count in results],
+    )
+    yield _gauge("tracegrade_grader_waiting_events", "Grades that wait to be told.", [({}, emitter.waiting)])
 
 
 def _counter(name: str, text: str, samples: Samples) -> Metric:

@@ -21,20 +21,24 @@ from store import StoreError
 
 def start_tracing(endpoint: str, own_ports: Collection[int]) -> Callable[[], None]:
     """Send spans to `endpoint` from now on; what it returns sends the last of them. Raises `StoreError`."""
-    url = urlsplit(endpoint)
-    try:
-        port = url.port or (443 if url.scheme == "https" else 80)
-    except ValueError as error:
-        raise StoreError(f"`traces_endpoint` {endpoint}: {error}; a port is a number up to 65535") from None
-    if port in own_ports and is_here(url.hostname or ""):
-        raise StoreError(
-            f"`traces_endpoint` {endpoint} is this collector's own port: it would trace itself without end; "
-            "name another collector, or leave it out"
-        )
+    refuse_own(endpoint, "traces_endpoint", own_ports, "it would trace itself without end")
     provider = TracerProvider(resource=Resource.create({"service.name": "tracegrade"}), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
     trace.set_tracer_provider(provider)
     return provider.shutdown
+
+
+def refuse_own(endpoint: str, key: str, own_ports: Collection[int], why: str) -> None:
+    """Raise `StoreError` if what the configuration names under `key` is one of this process's own OTLP ports."""
+    url = urlsplit(endpoint)
+    try:
+        port = url.port or (443 if url.scheme == "https" else 80)
+    except ValueError as error:
+        raise StoreError(f"`{key}` {endpoint}: {error}; a port is a number up to 65535") from None
+    if port in own_ports and is_here(url.hostname or ""):
+        raise StoreError(
+            f"`{key}` {endpoint} is this collector's own port: {why}; name another collector, or leave it out"
+        )
 
 
 def is_here(host: str) -> bool:
