@@ -79,7 +79,7 @@ class CaseModel(_Model):
     input: str = ""
     intent: str = ""
     evidence: Literal["retrieved", "tool-derived", "parametric", "unsupported"] = "tool-derived"
-    expected_action: Literal["", "answer", "abstain", "clarify", "refuse", "escalate"] = ""
+    expected_action: Literal["", "answer", "abstain", "clarify", "refuse", "escalate", "safe_complete"] = ""
     risk: Literal["critical", "high", "medium", "low"] = "medium"
     tags: list[Text] = []
     cluster: str = ""

@@ -255,7 +255,9 @@ class Case:
     evidence: str = "tool-derived"
     """`retrieved`, `tool-derived`, `parametric` or `unsupported`."""
     expected_action: str = ""
-    """`answer`, `abstain`, `clarify`, `refuse`, `escalate`; empty asks nothing."""
+    """`answer`, `abstain`, `clarify`, `refuse`, `escalate`; `safe_complete`: decline the unsafe part, do the rest. Empty asks
+    nothing.
+    """
     risk: str = "medium"
     """`critical`, `high`, `medium` or `low`."""
     tags: tuple[str, ...] = ()
