@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration check format docs proto bench bench-ingest bench-small bench-decode bench-redact bench-grade bench-gate soak clean
+.PHONY: help demo test integration check format docs proto bench bench-ingest bench-small bench-decode bench-redact bench-grade bench-gate cards soak clean
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -129,6 +129,9 @@ bench-grade: $(VENV)/.dev ## Agent spans a second a core; the last line is JSON
 
 bench-gate: $(VENV)/.dev ## Time of a decision; the last line is JSON
 	@$(BIN)/python bench/decide.py $(ARGS)
+
+cards: $(VENV)/.dev ## Write docs/cards.md from labelled data in REAL_DATA or ../shared/data (ARGS=--direct takes no server)
+	@$(BIN)/python -m bench.cards --write-docs $(ARGS)
 
 soak: $(VENV)/.dev ## Ten minutes of faults while clients send; nothing acknowledged may be lost (ARGS='--minutes 60')
 	@$(BIN)/python bench/soak.py $(ARGS)

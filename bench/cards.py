@@ -31,10 +31,10 @@ from bench.carding.card import REGISTERED, Registered
 from bench.carding.measures import labels
 from bench.carding.runs import Planned, Run, direct, grader_sets, planned
 from bench.carding.sets import SETS, SHAPE, Loaded, Missing
+from bench.carding.written import DOCS
 from graders import grader_types
 
 ROOT = Path(__file__).parents[1]
-DOCS = ROOT / "docs" / "cards.md"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

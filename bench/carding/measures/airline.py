@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -10,6 +11,9 @@ from bench.carding.card import Measured, Unit, by_subject, card, counted, outcom
 from bench.carding.runs import Run
 from bench.carding.suites import CONSEQUENTIAL_AIRLINE
 from store.types import Outcome
+
+_DETAIL = re.compile(r"(?:[^:]{0,200}: )?(never asked|asked and not answered yes|confirmed something else):")
+"""How the reason of a failure begins, after the tool's name, where the user's reply decided."""
 
 
 @card("tau_bench_airline", "tools/expected", "run", bars={"agreement": ">= .99"})
@@ -22,7 +26,8 @@ def write_set(runs: Sequence[Run]) -> Measured:
 @card("tau_bench_airline", "approval/boundary", "call", informative=True)
 def confirmation(runs: Sequence[Run]) -> Measured:
     """No label says whether the user confirmed a call, and a missing confirmation is not the same as a failed task. Counted:
-    states of consequential calls, and beside them whether the call ran without being among the task's expected actions."""
+    states of consequential calls, of failures what the user was asked and answered, and whether the flagged call is among the
+    task's expected actions. Whether each flagged call is rightly flagged is for a reader to say."""
     found, tally = [], Counter[str]()
     for run in runs:
         wanted = Counter(
@@ -33,7 +38,8 @@ def confirmation(runs: Sequence[Run]) -> Measured:
             if call.name not in CONSEQUENTIAL_AIRLINE or (grade := grades.get(call.key)) is None:
                 continue
             found.append(str(grade.outcome))
-            tally[f"{grade.outcome}: {grade.label}"] += 1
+            detail = _DETAIL.match(grade.reason) if grade.outcome == Outcome.FAIL else None
+            tally[f"{grade.outcome}: {grade.label}" + (f", {detail[1]}" if detail else "")] += 1
             if grade.outcome == Outcome.FAIL:
                 as_written = _sorted(call.arguments)
                 fate = "the call failed"
