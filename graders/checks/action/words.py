@@ -95,8 +95,10 @@ class _Sentence(NamedTuple):
     start: int
     end: int
     text: str
-    hits: dict[Kind, Hit | list[_Rule] | None]
-    """By kind, what was found, or the rules still to try."""
+    to_try: dict[Kind, list[_Rule]]
+    """Rules whose needs are met."""
+    found: dict[Kind, Hit | None]
+    """What has been looked for so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +210,8 @@ def _lowered(text: str) -> str:
     if "<" not in lower and "```" not in lower:
         return lower
     opened = _THOUGHT.search(lower)
-    kept, at = [], 0
+    kept: list[str] = []
+    at = 0
     while opened:
         closing = f"</{opened[1]}>" if opened[1] else "```"
         found = lower.find(closing, opened.end())
@@ -248,27 +251,30 @@ class _Page:
             stop = match.end() if (match := _BREAK.search(low, at, end)) else end
             sentence = low[at : min(stop, at + _SENTENCE)].lstrip(_MARGIN)
             if len(sentence) > 1 and _LETTER.search(sentence):
-                found.append(_Sentence(at + min(stop - at, _SENTENCE) - len(sentence), stop, sentence, {}))
+                found.append(_Sentence(at + min(stop - at, _SENTENCE) - len(sentence), stop, sentence, {}, {}))
             at = stop
         return found
 
     def hit(self, sentence: _Sentence, *kinds: Kind) -> Hit | None:
         """The first rule of one of these kinds that matches a sentence."""
-        known = sentence.hits or self._prepare(sentence)
+        found = sentence.found
+        to_try = sentence.to_try or self._prepare(sentence)
         for kind in kinds:
-            hit = known.get(kind)
-            if hit.__class__ is list:
-                hit = known[kind] = self._match(sentence, hit)
+            if kind in found:
+                hit = found[kind]
+            elif kind in to_try:
+                hit = found[kind] = self._match(sentence, to_try[kind])
+            else:
+                continue
             if hit is not None:
                 return hit
         return None
 
-    def _prepare(self, sentence: _Sentence) -> dict[Kind, Hit | list[_Rule] | None]:
+    def _prepare(self, sentence: _Sentence) -> dict[Kind, list[_Rule]]:
         """Notes the rules whose needs are met, by kind."""
-        (rules, by_word, _, spaced), text, known = self.table, sentence.text, sentence.hits
+        (rules, by_word, _, spaced), text, to_try = self.table, sentence.text, sentence.to_try
         numbers: set[int] = set()
         groups: set[str] = {""}
-        known["advice"] = None  # prepared, even if nothing can match
         if spaced:
             keys = [word[:_STEM] for word in text.split()]
             keys += [sign for sign in _SIGNS if sign in text]
@@ -278,13 +284,12 @@ class _Page:
             if there := by_word.get(key):
                 numbers.update(there[0])
                 groups.update(there[1])
+        to_try["advice"] = []  # prepared, even if nothing can match
         for number in sorted(numbers):
             rule = rules[number]
             if rule.also in groups:
-                if known.get(rule.kind) is None:
-                    known[rule.kind] = []
-                known[rule.kind].append(rule)
-        return known
+                to_try.setdefault(rule.kind, []).append(rule)
+        return to_try
 
     def _match(self, sentence: _Sentence, rules: list[_Rule]) -> Hit | None:
         for kind, name, pattern, _ in rules:
