@@ -30,17 +30,18 @@ from gate.service import GateService
 from graders import GraderSets, grader_types, load_graders
 from graders import load_policy as load_agent_policy
 from graders.isolation import Isolated
+from graders.outward import Emitter
 from graders.regrade import Regrade, Selection
 from graders.worker import Worker
 from store import Retryable, StoreError
 from store.client import Dsn, Signal, Store, connect
 from store.listen import bind_grpc, listen
 from tracegrade.admin import AdminApp
-from tracegrade.config import Config, Grading, is_loopback
+from tracegrade.config import Config, Emit, Grading, is_loopback
 from tracegrade.metrics import OwnMetrics, registry
 from tracegrade.regrades import Regrades
 from tracegrade.running import Addresses, announced, find
-from tracegrade.tracing import start_tracing
+from tracegrade.tracing import refuse_own, start_tracing
 
 ANSWER_SECONDS = 5.0
 """How long calls to the gate that are under way may take once the process is asked to stop."""
@@ -128,10 +129,14 @@ async def serve(config: Config, ready: Callable[[Addresses], None]) -> None:
         gate_grpc_port = await _serve_gate_grpc(config, gate, stack)
         clickhouse = _serve_clickhouse(config, stack)
         own.gate = gate
-        own.worker = make_worker(config, sink.store, graders)
+        own.emitter = _emitter(config.grading.emit, stack)
+        own.worker = make_worker(config, sink.store, graders, after=own.emitter.emit if own.emitter else None)
         grading = _grade(own.worker, stack)
         if not late:
             await _receive(config, collector, stack)
+        if (outward := config.grading.emit.endpoint) is not None:
+            why = "each grade would have its trace graded again"
+            refuse_own(outward, "grading.emit.endpoint", (collector.grpc_port, collector.http_port), why)
         # However early it began: it stops first, while what it needs still stands and what waits for it can be told.
         stack.push_async_callback(collector.stop, config.collector.drain_seconds)
         stack.callback(gate.hurry)
@@ -235,7 +240,31 @@ def _serve_clickhouse(config: Config, stack: AsyncExitStack) -> str:
     return f"{host}:{engine.port}"
 
 
-def make_worker(config: Config, store: Store, graders: GraderSets, *, wait: bool = True, nice: int = 0) -> Worker:
+def _emitter(emit: Emit, stack: AsyncExitStack) -> Emitter | None:
+    """Tell another collector about grades until the stack closes, if the configuration names one."""
+    if emit.endpoint is None:
+        return None
+    emitter = Emitter(
+        emit.endpoint,
+        headers={name: value.get_secret_value() for name, value in emit.headers.items()},
+        timeout_seconds=emit.timeout_seconds,
+        graders=emit.graders,
+        outcomes=emit.outcomes,
+        content=emit.content,
+    )
+    stack.push_async_callback(asyncio.to_thread, emitter.close, ANSWER_SECONDS)
+    return emitter
+
+
+def make_worker(
+    config: Config,
+    store: Store,
+    graders: GraderSets,
+    *,
+    wait: bool = True,
+    nice: int = 0,
+    after: Callable[[bytes], None] | None = None,
+) -> Worker:
     """Grades as configured, in a process of its own; without `wait`, as if every trace had been quiet for long."""
     return Worker(
         store,
@@ -243,6 +272,7 @@ def make_worker(config: Config, store: Store, graders: GraderSets, *, wait: bool
         judge=Isolated(graders, grader_seconds=config.grading.grader_seconds, nice=nice),
         grace_ms=round(config.grading.grace_seconds * 1000) if wait else 0,
         idle_ms=round(config.grading.idle_seconds * 1000) if wait else 0,
+        after=after,
     )
 
 

@@ -26,6 +26,7 @@ from collector.service import Collector
 from collector.settings import CollectorSettings
 from gate.service import GateService
 from graders import GraderSets
+from graders.outward import Emitter
 from graders.worker import Worker
 from store import StoreError
 from tracegrade.logs import JsonFormatter, TextFormatter
@@ -315,6 +316,8 @@ def test_the_documentation_names_every_metric_and_every_outcome(tmp_path: Path) 
     own = OwnMetrics(Collector(CollectorSettings(buffer_dir=tmp_path), None))  # type: ignore[arg-type]
     own.worker = Worker(None, GraderSets(()))  # type: ignore[arg-type]
     own.gate = GateService(None, ())  # type: ignore[arg-type]
+    own.emitter = Emitter("http://localhost:1/v1/logs")
+    own.emitter.close(0.1)
     told = {f"{m.name}{'_total' if m.type == 'counter' else ''}": f"| {m.documentation} |" for m in own.collect()}
     rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `tracegrade_")}
     redacting = {"tracegrade_collector_redacted_values_total", "tracegrade_collector_redaction_dropped_requests_total"}
