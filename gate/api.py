@@ -212,8 +212,9 @@ def create_app(service: GateService, *, local_only: bool = False) -> FastAPI:
 
     @app.get("/v1/decisions/{decision_id}")
     def get_decision(decision_id: str) -> Response:
-        """A decision document; it never changes."""
-        return _json(service.get(decision_id), headers={"Cache-Control": "private, immutable, max-age=31536000"})
+        """A decision document, which never changes, and beside it `supersededEvidence`: what was graded again since."""
+        document = service.get(decision_id)
+        return _json({**document, "supersededEvidence": service.superseded(decision_id)})
 
     @app.put("/v1/suites", status_code=201)
     async def put_suite(request: Request) -> Response:

@@ -437,6 +437,12 @@ class Queries(Protocol):
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]: ...
 
 
+class Statements(Protocol):
+    """What writing needs of it."""
+
+    def command(self, sql: str, parameters: dict[str, Any] | None = None) -> object: ...
+
+
 def read(store: Queries, suite: Suite, policy: GatePolicy, baseline: ArmSelector, candidate: ArmSelector) -> Evidence:
     """The evidence as it stands in the store now."""
     return build(suite, policy, _read_arm(store, suite, policy, baseline), _read_arm(store, suite, policy, candidate))
@@ -447,6 +453,44 @@ def pending(store: Queries, suite: Suite, selector: ArmSelector) -> int:
     arm = {"suite": suite.name, "kind": selector.kind, "value": selector.value, "service": selector.service}
     (row,) = store.query(_sql("pending"), dict(arm))
     return int(row["Pending"])
+
+
+def keep(store: Statements, suite: Suite, decision_id: str, arms: Mapping[str, ArmSelector]) -> None:
+    """Record which grading of each trace of the arms counts now. Done before they are read, so that what is graded again
+    meanwhile shows as graded again."""
+    for name, selector in arms.items():
+        given = {"suite": suite.name, "kind": selector.kind, "value": selector.value, "service": selector.service}
+        store.command(_sql("keep_evidence"), {**given, "id": decision_id, "arm": name})
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """Traces a decision rests on that were graded again since."""
+
+    count: int
+    traces: tuple[tuple[str, int, int], ...]
+    """Trace id, the generation that was used, the newest; at most `MAX_SUPERSEDED`."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "count": self.count,
+            "traces": [{"traceId": t, "usedGeneration": used, "generation": now} for t, used, now in self.traces],
+        }
+
+
+MAX_SUPERSEDED = 100
+
+
+def read_superseded(store: Queries, decision_id: str, decided_ms: int) -> Superseded | None:
+    """What was graded again since a decision; None if what it rests on was not recorded."""
+    given = {"id": decision_id, "since_ms": decided_ms - _CLOCK_SLACK_MS, "most": MAX_SUPERSEDED}
+    (row,) = store.query(_sql("superseded"), given)
+    if not row["Known"]:
+        return None
+    return Superseded(row["Number"], tuple((t, used, now) for t, used, now in row["Shown"]))
+
+
+_CLOCK_SLACK_MS = 24 * 3600 * 1000
 
 
 def _read_arm(

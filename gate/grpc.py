@@ -79,7 +79,11 @@ class _Front:
         return await asyncio.get_running_loop().run_in_executor(self._evaluations, carry_out)
 
     def _get(self, request: pb.GetDecisionRequest) -> Message:
-        return pb.GetDecisionResponse(decision=stored_decision(self._service.get(request.id)))
+        stored = stored_decision(self._service.get(request.id))
+        if (superseded := self._service.superseded(request.id)) is not None:
+            stored.superseded_evidence.SetInParent()
+            _fill(stored.superseded_evidence, superseded)
+        return pb.GetDecisionResponse(decision=stored)
 
     def _list(self, request: pb.ListDecisionsRequest) -> Message:
         if not 0 <= request.limit <= MAX_LIMIT:

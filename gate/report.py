@@ -8,7 +8,8 @@ health, digests. Machines read `Decision.to_json`.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -52,6 +53,22 @@ def render(decision: Decision, console: Console) -> None:
     made_from = f"policy {policy.name} {policy.version} {_short(policy.digest)}, suite {_short(suite.digest)}"
     result = f"evidence {_short(decision.evidence_digest)}, decision {_short(decision.digest)}"
     _line(console, f"{made_from}, {result}", "dim")
+
+
+def superseded(found: Mapping[str, Any] | None, console: Console) -> None:
+    """Print what became of a stored decision's evidence."""
+    if found is None:
+        _line(console, "evidence: which gradings it used was not recorded", "dim")
+    elif found["count"]:
+        some = ", ".join(printable(trace["traceId"]) for trace in found["traces"][:MAX_FAILURES])
+        more = ", …" if found["count"] > MAX_FAILURES else ""
+        _line(
+            console,
+            f"superseded evidence: {found['count']} traces were graded again since: {some}{more}",
+            "bold yellow",
+        )
+    else:
+        _line(console, "evidence: none of it was graded again since", "dim")
 
 
 def printable(text: str, limit: int = 300) -> str:

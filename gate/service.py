@@ -39,6 +39,8 @@ class GateStore(Protocol):
 
     def query(self, sql: str, parameters: dict[str, Any] | None = None) -> list[dict[str, Any]]: ...
 
+    def command(self, sql: str, parameters: dict[str, Any] | None = None) -> object: ...
+
     def insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None: ...
 
     def save_suite(self, name: str, digest: str, document: str, cases: Iterable[Case]) -> None: ...
@@ -172,6 +174,8 @@ class GateService:
         as_of = request.as_of or self._clock().date()
         self._settle(plan)
         with _tracer.start_as_current_span("gate.decide", attributes={"decision": decision_id}):
+            arms = {"baseline": request.baseline, "candidate": request.candidate}
+            evidence.keep(self._store, plan.suite, decision_id, arms)
             found = evidence.read(self._store, plan.suite, plan.policy, request.baseline, request.candidate)
             decision = decide(plan.policy, found, as_of.isoformat(), request.stage)
             graders = [change.grader for change in decision.changes]
@@ -228,11 +232,20 @@ class GateService:
 
     def get(self, decision_id: str) -> dict[str, Any]:
         """A stored decision's document. Raises `NotFound`."""
+        document: dict[str, Any] = json.loads(self._row(decision_id)["Document"])
+        return document
+
+    def superseded(self, decision_id: str) -> dict[str, Any] | None:
+        """How many traces a stored decision rests on that were graded again since, and which; None where what it rests on was
+        not recorded. Raises `NotFound`."""
+        found = evidence.read_superseded(self._store, decision_id, self._row(decision_id)["DecidedAtMs"])
+        return found and found.to_json()
+
+    def _row(self, decision_id: str) -> dict[str, Any]:
         rows = self._rows(decision_id=decision_id, limit=1) if decision_id else []
         if not rows:
             raise NotFound(f"no decision {decision_id!r} is stored")
-        document: dict[str, Any] = json.loads(rows[0]["Document"])
-        return document
+        return rows[0]
 
     def decisions(self, suite: str = "", limit: int = 50) -> list[dict[str, Any]]:
         """The newest decisions in short."""

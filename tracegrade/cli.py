@@ -444,6 +444,40 @@ def decide(
     sys.exit(document["exitCode"])
 
 
+@cli.command()
+@click.argument("decision_id", metavar="ID")
+@click.option("--server", metavar="URL", help="A gate elsewhere, e.g. http://127.0.0.1:8080.")
+@click.option("--json", "as_json", is_flag=True, help="Print the decision document.")
+@config_option
+def decision(decision_id: str, server: str | None, as_json: bool, config_path: Path | None) -> None:
+    """Show a stored decision, and whether traces it rests on were graded again since."""
+    from gate.document import read_decision
+    from gate.report import render, superseded
+    from gate.service import GateService, NotFound
+    from graders import grader_types
+    from tracegrade.remote import fetch_decision
+
+    config = configured(config_path)
+
+    def run() -> dict[str, Any]:
+        if (url := server or running_gate(config)) is not None:
+            return fetch_decision(url, decision_id)
+        with open_store(config) as store:
+            store.apply_schema(config.retention_days)
+            service = GateService(store, grader_types())
+            try:
+                return {**service.get(decision_id), "supersededEvidence": service.superseded(decision_id)}
+            except NotFound as error:
+                raise ValueError(str(error)) from error
+
+    document = guarded(run)
+    if as_json:
+        click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+        return
+    render(read_decision(document), out)
+    superseded(document.get("supersededEvidence"), out)
+
+
 def shard(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
     """`2/8`: the second of eight parts."""
     found = re.fullmatch(r"(\d{1,5})/(\d{1,5})", value)

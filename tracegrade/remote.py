@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import urllib3
 
@@ -38,6 +39,12 @@ def ask_gate(url: str, suite: bytes, request: EvaluationRequest) -> dict[str, An
                 return decision
             if answer["state"] not in ("queued", "running"):
                 raise Permanent(f"the evaluation {answer['state']}: {_told(answer.get('problem', {}))}")
+
+
+def fetch_decision(url: str, decision_id: str) -> dict[str, Any]:
+    """A stored decision, as the gate serves it. Raises as `ask_gate` does."""
+    with _pool() as pool:
+        return _call(pool, "GET", f"{url}/v1/decisions/{quote(decision_id, safe='')}")
 
 
 def regrade(url: str, selection: Selection, report: Callable[[dict[str, Any]], object]) -> dict[str, Any]:

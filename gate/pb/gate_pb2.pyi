@@ -140,20 +140,40 @@ class ArmSelector(_message.Message):
     def __init__(self, version: _Optional[str] = ..., run: _Optional[str] = ..., service: _Optional[str] = ...) -> None: ...
 
 class StoredDecision(_message.Message):
-    __slots__ = ("id", "decided_at", "decision", "digest", "exit_code", "document")
+    __slots__ = ("id", "decided_at", "decision", "digest", "exit_code", "document", "superseded_evidence")
     ID_FIELD_NUMBER: _ClassVar[int]
     DECIDED_AT_FIELD_NUMBER: _ClassVar[int]
     DECISION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     EXIT_CODE_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_FIELD_NUMBER: _ClassVar[int]
+    SUPERSEDED_EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     id: str
     decided_at: _timestamp_pb2.Timestamp
     decision: Decision
     digest: str
     exit_code: int
     document: str
-    def __init__(self, id: _Optional[str] = ..., decided_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., digest: _Optional[str] = ..., exit_code: _Optional[int] = ..., document: _Optional[str] = ...) -> None: ...
+    superseded_evidence: SupersededEvidence
+    def __init__(self, id: _Optional[str] = ..., decided_at: _Optional[_Union[_timestamp_pb2.Timestamp, _Mapping]] = ..., decision: _Optional[_Union[Decision, _Mapping]] = ..., digest: _Optional[str] = ..., exit_code: _Optional[int] = ..., document: _Optional[str] = ..., superseded_evidence: _Optional[_Union[SupersededEvidence, _Mapping]] = ...) -> None: ...
+
+class SupersededEvidence(_message.Message):
+    __slots__ = ("count", "traces")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    TRACES_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    traces: _containers.RepeatedCompositeFieldContainer[SupersededTrace]
+    def __init__(self, count: _Optional[int] = ..., traces: _Optional[_Iterable[_Union[SupersededTrace, _Mapping]]] = ...) -> None: ...
+
+class SupersededTrace(_message.Message):
+    __slots__ = ("trace_id", "used_generation", "generation")
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    USED_GENERATION_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_FIELD_NUMBER: _ClassVar[int]
+    trace_id: str
+    used_generation: int
+    generation: int
+    def __init__(self, trace_id: _Optional[str] = ..., used_generation: _Optional[int] = ..., generation: _Optional[int] = ...) -> None: ...
 
 class DecisionSummary(_message.Message):
     __slots__ = ("id", "decided_at", "decision", "reasons", "suite", "policy", "baseline", "candidate", "summary", "digest")

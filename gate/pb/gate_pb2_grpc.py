@@ -79,7 +79,7 @@ class GateServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetDecision(self, request, context):
-        """GetDecision returns a stored decision. It never changes.
+        """GetDecision returns a stored decision, which never changes, and how much of its evidence was graded again since.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -129,6 +129,26 @@ def test_the_way_through(service: GateService) -> None:
     over(service, client)
 
 
+def test_what_was_graded_again_since_is_told(service: GateService, store: Store) -> None:
+    async def client(channel: grpc.aio.Channel) -> None:
+        gate = GateServiceStub(channel)
+        await gate.PutSuite(pb.PutSuiteRequest(document=SUITE))
+        made = (await gate.Evaluate(wanted())).decision
+        told = (await gate.GetDecision(pb.GetDecisionRequest(id=made.id))).decision
+        assert not told.HasField("superseded_evidence"), "it rests on nothing"
+        rests = {"DecisionId": made.id, "Arm": "candidate"}
+        store.insert("decision_evidence", [{**rests, "TraceId": t, "Generation": g} for t, g in (("a", 1), ("b", 2))])
+        mark = {"LastIngested": 0, "Completeness": "complete", "GraderSet": "g", "Generation": 2}
+        store.mark_graded([{**mark, "TraceId": trace_id} for trace_id in "ab"])
+        told = (await gate.GetDecision(pb.GetDecisionRequest(id=made.id))).decision
+        assert told.superseded_evidence == pb.SupersededEvidence(
+            count=1, traces=[pb.SupersededTrace(trace_id="a", used_generation=1, generation=2)]
+        )
+        assert told.document == made.document
+
+    over(service, client)
+
+
 def test_a_policy_may_come_with_the_request(service: GateService) -> None:
     async def client(channel: grpc.aio.Channel) -> Any:
         gate = GateServiceStub(channel)

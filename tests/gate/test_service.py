@@ -335,3 +335,68 @@ def test_unknown_decisions_are_not_found(service: GateService) -> None:
     for decision_id in ("", "nope", "' OR 1=1 --"):
         with pytest.raises(NotFound):
             service.get(decision_id)
+
+
+# --- what became of a decision's evidence ---
+
+
+def regrade(store: Store, trace_id: str, generation: int) -> None:
+    mark = {"TraceId": trace_id, "Generation": generation, "Completeness": "complete", "GraderSet": "g"}
+    now = datetime.now(UTC) + timedelta(hours=generation)
+    store.mark_graded([{**mark, "LastIngested": now, "GradedAt": now}])
+
+
+def test_a_decision_says_what_it_used_was_graded_again(store: Store, service: GateService) -> None:
+    suite = parse_suite(suite_text(120))
+    service.keep_suite(suite)
+    write_arm(store, suite, "1", ["p"] * 120)
+    first, second, *_ = write_arm(store, suite, "2", ["p"] * 120)
+    request = EvaluationRequest(suite="golden", policy=policy_of(), baseline=version("1"), candidate=version("2"))
+    made = service.evaluate(request)
+    document = service.get(made.id)
+    assert service.superseded(made.id) == {"count": 0, "traces": []}
+    regrade(store, second, 2)
+    regrade(store, first, 2)
+    regrade(store, first, 3)
+    write_arm(store, suite, "3", ["p"] * 120)
+    found = [{"traceId": first, "usedGeneration": 1, "generation": 3}]
+    found.append({"traceId": second, "usedGeneration": 1, "generation": 2})
+    assert service.superseded(made.id) == {"count": 2, "traces": sorted(found, key=lambda row: str(row["traceId"]))}
+    assert service.get(made.id) == document
+    assert service.verify() == ""
+    later = service.evaluate(request)
+    assert service.superseded(later.id) == {"count": 0, "traces": []}
+    view = "SELECT DecisionId, Decision, EvidenceTraces, SupersededTraces FROM decisions_v ORDER BY DecidedAt"
+    assert [tuple(row.values()) for row in store.query(view)] == [
+        (made.id, made.decision.decision, 240, 2),
+        (later.id, later.decision.decision, 240, 0),
+    ]
+
+
+def test_a_trace_that_was_not_graded_yet_supersedes_too(store: Store, service: GateService) -> None:
+    suite = parse_suite(suite_text(3))
+    service.keep_suite(suite)
+    write_arm(store, suite, "1", ["p"] * 3)
+    ids = write_arm(store, suite, "2", ["p"] * 3, graded=False)
+    request = EvaluationRequest(suite="golden", policy=policy_of(), baseline=version("1"), candidate=version("2"))
+    made = service.evaluate(request)
+    regrade(store, ids[0], 1)
+    assert service.superseded(made.id) == {
+        "count": 1,
+        "traces": [{"traceId": ids[0], "usedGeneration": 0, "generation": 1}],
+    }
+
+
+def test_of_a_decision_from_before_nothing_is_claimed(store: Store, service: GateService) -> None:
+    suite = parse_suite(suite_text(3))
+    service.keep_suite(suite)
+    for name in "12":
+        write_arm(store, suite, name, ["p"] * 3)
+    request = EvaluationRequest(suite="golden", policy=policy_of(), baseline=version("1"), candidate=version("2"))
+    made = service.evaluate(request)
+    store.command("TRUNCATE TABLE decision_evidence")
+    assert service.superseded(made.id) is None
+    (row,) = store.query("SELECT EvidenceTraces, SupersededTraces FROM decisions_v")
+    assert (row["EvidenceTraces"], row["SupersededTraces"]) == (None, None)
+    with pytest.raises(NotFound):
+        service.superseded("none")

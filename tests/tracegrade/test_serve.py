@@ -112,7 +112,11 @@ def test_the_exit_code_is_the_verdict(server: Any, tracegrade: Cli) -> None:
 def test_the_decision_is_kept_with_its_digests(server: Any, tracegrade: Cli) -> None:
     document = json.loads(decide(tracegrade, server, "version=1.2", "--json").stdout)
     with urllib.request.urlopen(f"http://{server.addresses.gate}/v1/decisions/{document['id']}") as answer:
-        assert json.load(answer) == document
+        assert json.load(answer) == {**document, "supersededEvidence": {"count": 0, "traces": []}}
+    shown = tracegrade("decision", "--config", server.config_file, document["id"])
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.splitlines()[-1] == "evidence: none of it was graded again since"
+    assert tracegrade("decision", "--config", server.config_file, "../suites").returncode == 2
     rows = tracegrade(
         "sql", "--config", server.config_file, "--json", "SELECT * FROM decisions ORDER BY DecidedAt"
     ).stdout
