@@ -85,10 +85,12 @@ class _Judge:
         if ruling.needed is None:
             reason = f"arguments are {call.arguments_state}, and the policy's conditions need them"
             return unknown(reason, label="not_observable", **place)
-        if call.executed is not True and self._ran_elsewhere(call):
+        decisions = self.records.of(call)
+        denied_here = any(a.outcome in DENIALS and not a.trace_id for a in decisions)
+        if call.executed is not True and not denied_here and self._ran_elsewhere(call):
             reason = "it waited here, and ran in another trace of the conversation, where it is judged"
             return skip(reason, label="not_required", **place)
-        stopped = self._stopped(call)
+        stopped = self._stopped(call, decisions)
         if stopped is not None:
             if stopped.label == "denied_and_stopped":
                 return passed(stopped.reason, label=stopped.label, evidence=stopped.evidence, **place)
@@ -123,11 +125,11 @@ class _Judge:
             for other in self.trace.related.tool_calls
         )
 
-    def _stopped(self, call: ToolCall) -> Finding | None:
+    def _stopped(self, call: ToolCall, told: list[Approval]) -> Finding | None:
         """Why a call did not run; None if it did, or may have."""
         if call.executed is True or (call.executed is None and call.span_id):
             return None
-        decisions = [a for a in self.records.of(call) if a.outcome != "expired"]
+        decisions = [a for a in told if a.outcome != "expired"]
         last = decisions[-1] if decisions else None
         if last is None or last.outcome not in (*DENIALS, "require_approval"):
             return Finding("not_required", "it did not run") if call.executed is False else None
@@ -139,6 +141,8 @@ class _Judge:
                     "not_observable", "a text in its place says that it waits; nothing else shows that it did"
                 )
             return Finding("not_required", "it waits for an approval, and did not run")
+        if last.evidence == "text_match" and last.trace_id:
+            return Finding("not_required", "it waited here, and did not run; another trace tells how it ended")
         if last.evidence == "text_match" and not self._kept_from_running(call, decisions):
             reason = "a text in its place says that it was denied; nothing else shows that it did not run"
             return Finding("not_observable", reason)
@@ -153,6 +157,8 @@ class _Judge:
             return any(span.span_id == call.span_id and span.status == "Error" for span in spans)
         if any(a.evidence != "text_match" and a.outcome == "require_approval" for a in decisions):
             return True
+        if any(other.span_id for other in self.trace.related.tool_calls):
+            return True  # who sends tool spans elsewhere would have sent one here
         known = mapping().dialects
         return any(
             span.kind is SpanKind.TOOL or (span.dialect in known and known[span.dialect].spans_tools) for span in spans
