@@ -403,6 +403,12 @@ def wice(record: Record) -> list[ReadableSpan]:
 _CITED = re.compile(r"\[(\d+)\]\s*(\S*)\s*(.*)", re.DOTALL)
 
 
+def cited_passage(evidence: str) -> str:
+    """The passage of one source of a claim, empty when only its address is given."""
+    match = _CITED.fullmatch(evidence.strip())
+    return match[3].strip() if match else evidence.strip()
+
+
 def passages(record: Record) -> list[dict[str, str]]:
     """The sources of one ExpertQA answer by number, each passage once; one that is only an address has no content."""
     found: dict[tuple[str, str, str], None] = {}

@@ -21,6 +21,8 @@ class Truth(BaseModel, extra="forbid", frozen=True):
     """The file."""
 
     support: str
+    support_threshold: str
+    cited: str
     trail: Trail
 
 
