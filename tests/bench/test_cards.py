@@ -216,7 +216,7 @@ def test_a_named_set_that_is_absent_is_an_error(tmp_path: Path, capsys: pytest.C
     ("arguments", "said"),
     [
         (["--set", "wise"], "no set 'wise'; known: bfcl_v1"),
-        (["--grader", "tools/expcted"], "no grader 'tools/expcted'; known: action/class"),
+        (["--grader", "tools/expcted"], "no grader 'tools/expcted'; known: action/"),
     ],
 )
 def test_what_is_not_known_is_said_with_what_is(

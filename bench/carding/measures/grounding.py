@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from bench.carding import stats
@@ -158,10 +159,10 @@ def uncited(runs: Sequence[Run]) -> Measured:
 
 @card("expertqa", SUPPORT, "claim with a passage", bars={"precision of certified": ">= .90"})
 def certified(runs: Sequence[Run]) -> Measured:
-    """Claims that cite at least one passage, not just an address. A claim is supported when experts called its support complete;
-    they opened the link, and saw more than the passage. Claims they could not judge are left out. Certified is a claim most of
-    which the grader points at together with the place that certifies it; all others are unverified, which is the honest answer
-    where only words are compared."""
+    """Claims that cite at least one passage, not just an address. A claim is supported when experts called its support
+    complete; they opened the link, and saw more than the passage. Claims they could not judge are left out. Certified is a claim
+    most of which the grader points at together with the place that certifies it; all others are unverified, which is the honest
+    answer where only words are compared."""
     rows: list[tuple[Run, bool, bool, str]] = []
     outcomes: Counter[str] = Counter()
     lost = 0
@@ -170,7 +171,7 @@ def certified(runs: Sequence[Run]) -> Measured:
         claims, missed = _claims(run.record)
         lost += missed
         evidence = grade.evidence if grade else ()
-        pairs = zip(evidence, evidence[1:], strict=False)
+        pairs = pairwise(evidence)
         sure = list(_places(run, (item for item, after in pairs if item.where == ANSWER and after.where != ANSWER)))
         for claim in claims:
             if claim.passage and claim.support in ("Complete", "Partial", "Incomplete", "Missing"):
