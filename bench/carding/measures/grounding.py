@@ -160,9 +160,9 @@ def uncited(runs: Sequence[Run]) -> Measured:
 @card("expertqa", SUPPORT, "claim with a passage", bars={"precision of certified": ">= .90"})
 def certified(runs: Sequence[Run]) -> Measured:
     """Claims that cite at least one passage, not just an address. A claim is supported when experts called its support
-    complete; they opened the link, and saw more than the passage. Claims they could not judge are left out. Certified is a claim
-    most of which the grader points at together with the place that certifies it; all others are unverified, which is the honest
-    answer where only words are compared."""
+    complete; they opened the link, and saw more than the passage. Claims they could not judge are left out. Certified is a
+    claim most of which the grader points at together with the place that certifies it; all others are unverified, which is the
+    honest answer where only words are compared."""
     rows: list[tuple[Run, bool, bool, str]] = []
     outcomes: Counter[str] = Counter()
     lost = 0
