@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -117,7 +116,7 @@ class Worker:
 
     def run_once(self) -> int:
         """Grade one batch of closed traces; says how many there were."""
-        started_ms = time.time_ns() // 1_000_000
+        started_ms = self._store.now_ms()
         closed = self._store.closed_traces(
             grace_ms=self._grace_ms, idle_ms=self._idle_ms, since_ms=self._since_ms, limit=self._batch
         )

@@ -297,6 +297,10 @@ class Store:
 
     # --- what the graders read and write ---
 
+    def now_ms(self) -> int:
+        """The time by the clock that says when things arrive."""
+        return int(self.query("SELECT toUnixTimestamp64Milli(now64(3)) AS Now")[0]["Now"])
+
     def closed_traces(
         self, *, grace_ms: int, idle_ms: int, since_ms: int = 0, limit: int = 500
     ) -> list[dict[str, Any]]:

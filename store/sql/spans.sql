@@ -1,5 +1,5 @@
 -- Of a trace that goes on and on, the first rows, and only then each span once: the other way round every span of it would
--- have to be remembered.
+-- have to be remembered. A span sent at its start and again at its end is taken as it was at its end.
 SELECT * FROM
 (
     SELECT
@@ -13,5 +13,5 @@ SELECT * FROM
     ORDER BY TraceId, Timestamp, SpanId
     LIMIT {most:UInt32} BY TraceId
 )
-ORDER BY TraceId, StartNs, SpanId
+ORDER BY TraceId, StartNs, SpanId, Duration DESC
 LIMIT 1 BY TraceId, SpanId
