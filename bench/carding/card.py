@@ -56,6 +56,7 @@ class Registered:
     set: str
     grader: str
     unit: str
+    """What is counted, in the plural."""
     measure: Measure
     bars: Mapping[str, str]
     """Figures that have a bar, e.g. {"agreement": ">= .99"}."""

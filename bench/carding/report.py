@@ -97,7 +97,7 @@ def table(document: Json) -> str:
             ]
         mark = " (informs only)" if found["informative"] else ""
         lines.append(
-            f"  {found['grader']} · {found['measure']} · n={found['n']} {found['unit']}s, "
+            f"  {found['grader']} · {found['measure']} · n={found['n']} {found['unit']}, "
             f"{found['clusters']} clusters · unknown {_percent(found['unknown'])}, skip {_percent(found['skip'])}{mark}"
         )
         for name, value in found["figures"].items():
@@ -183,7 +183,7 @@ def _grader(name: str, cards: Iterable[Json], weaknesses: Sequence[str]) -> str:
     if kind:
         lines.append(_wrap(re.split(r"\n\s*\n", cleandoc(kind.__doc__ or ""))[0]))
     for found in cards:
-        head = f"**{found['set']}**: {found['n']:,} {found['unit']}s in {found['clusters']:,} clusters"
+        head = f"**{found['set']}**: {found['n']:,} {found['unit']} in {found['clusters']:,} clusters"
         if found["informative"]:
             head += "; informs only"
         lines.append(_wrap(f"{head}. {found['truth']}"))

@@ -188,6 +188,8 @@ def test_every_bar_names_a_figure_and_every_weakness_a_grader_or_measure() -> No
         for bar in registered.bars.values():
             report.meets(Figure(0.5), bar)
     assert len({(r.set, r.key) for r in REGISTERED}) == len(REGISTERED)
+    names = {r.grader for r in REGISTERED} | set(grader_types())
+    assert {r.grader for r in REGISTERED if not r.key.startswith("single_")} <= set(weaknesses()) <= names
     assert all(isinstance(lines, list) and lines for lines in weaknesses().values())
 
 

@@ -16,14 +16,14 @@ _DETAIL = re.compile(r"(?:[^:]{0,200}: )?(never asked|asked and not answered yes
 """How the reason of a failure begins, after the tool's name, where the user's reply decided."""
 
 
-@card("tau_bench_airline", "tools/expected", "run", bars={"agreement": ">= .99"})
+@card("tau_bench_airline", "tools/expected", "runs", bars={"agreement": ">= .99"})
 def write_set(runs: Sequence[Run]) -> Measured:
     """A run is bad when its reward is below 1: the final database is not the one the expected actions give, or something that
     had to be said was not. The case names the expected consequential calls and nothing else."""
     return verdicts(Unit(r.cluster, outcome(r, "tools/expected"), r.record["reward"] < 1) for r in runs)
 
 
-@card("tau_bench_airline", "approval/boundary", "call", informative=True)
+@card("tau_bench_airline", "approval/boundary", "calls", informative=True)
 def confirmation(runs: Sequence[Run]) -> Measured:
     """No label says whether the user confirmed a call, and a missing confirmation is not the same as a failed task. Counted:
     states of consequential calls, of failures what the user was asked and answered, and whether the flagged call is among the

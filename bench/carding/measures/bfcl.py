@@ -9,7 +9,7 @@ from bench.carding.card import Measured, Unit, card, counted, outcome, verdicts
 from bench.carding.runs import Run
 
 
-@card("bfcl_v1", "tools/expected", "run", bars={"agreement": ">= .99"})
+@card("bfcl_v1", "tools/expected", "runs", bars={"agreement": ">= .99"})
 def expected(runs: Sequence[Run]) -> Measured:
     """A run is bad when the official checker calls its answer invalid. The case names the accepted calls and values."""
     return verdicts(
@@ -18,7 +18,7 @@ def expected(runs: Sequence[Run]) -> Measured:
     )
 
 
-@card("bfcl_v1", "tools/arguments", "call", informative=True)
+@card("bfcl_v1", "tools/arguments", "calls", informative=True)
 def arguments(runs: Sequence[Run]) -> Measured:
     """No label says whether arguments fit the schema. Counted beside the official verdict: calls of runs it calls invalid fail
     more often, if the grader sees anything; many invalid runs are wrong in other ways."""

@@ -57,7 +57,7 @@ def _support(rows: Iterable[tuple[Run, bool, str]]) -> Measured:
     return measured
 
 
-@card("begin", SUPPORT, "answer", bars={"AUC": ">= .94"})
+@card("begin", SUPPORT, "answers", bars={"AUC": ">= .94"})
 def attributable(runs: Sequence[Run]) -> Measured:
     """An answer is supported when people called it fully attributable to the passage. Generic answers ("I like that too") are
     left out: there is nothing to support. Certified is what the grader passes."""
@@ -68,7 +68,7 @@ def attributable(runs: Sequence[Run]) -> Measured:
     )
 
 
-@card("wice", SUPPORT, "claim", bars={"AUC": ">= .91"})
+@card("wice", SUPPORT, "claims", bars={"AUC": ">= .91"})
 def supported(runs: Sequence[Run]) -> Measured:
     """A claim is supported or not as people labelled it against the cited page; those supported in part are left out here."""
     return _support(
@@ -76,7 +76,7 @@ def supported(runs: Sequence[Run]) -> Measured:
     )
 
 
-@card("wice", SUPPORT, "claim", informative=True)
+@card("wice", SUPPORT, "claims", informative=True)
 def wholly_supported(runs: Sequence[Run]) -> Measured:
     """A claim is supported when people labelled it so; supported in part counts as not supported."""
     return _support((r, r.record["label"] == "supported", "") for r in runs)
@@ -138,7 +138,7 @@ def _covered(claim: _Claim, places: Iterable[tuple[int, int]]) -> bool:
     return 2 * inside > claim.end - claim.start
 
 
-@card("expertqa", CITED, "claim")
+@card("expertqa", CITED, "claims")
 def uncited(runs: Sequence[Run]) -> Measured:
     """A claim is bad when it carries no citation: experts found no evidence on it and called its support missing. Flagged when
     most of it stands where the grader says that claims have none. Answers that cite nothing at all are skipped by the grader,
@@ -157,7 +157,7 @@ def uncited(runs: Sequence[Run]) -> Measured:
     return _with_lost(verdicts(units), lost)
 
 
-@card("expertqa", SUPPORT, "claim with a passage", bars={"precision of certified": ">= .90"})
+@card("expertqa", SUPPORT, "claims that cite a passage", bars={"precision of certified": ">= .90"})
 def certified(runs: Sequence[Run]) -> Measured:
     """Claims that cite at least one passage, not just an address. A claim is supported when experts called its support
     complete; they opened the link, and saw more than the passage. Claims they could not judge are left out. Certified is a

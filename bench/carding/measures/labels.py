@@ -71,7 +71,7 @@ def _pairs(runs: Sequence[Run]) -> Iterator[tuple[Run, str, str, Mapping[str, st
             yield run, grade.label if grade else "", _label(row), row
 
 
-@card(SET, "action/class", "final answer", bars={"kappa": ">= .80"})
+@card(SET, "action/class", "final answers", bars={"kappa": ">= .80"})
 def classes(runs: Sequence[Run]) -> Measured:
     """The class that two readings of the run agreed on (`bench/labels`, where the classes and the sample are described). The
     random draw took more of what looked rare; `weighted agreement` counts each of its runs as often as the draw left its like

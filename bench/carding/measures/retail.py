@@ -13,7 +13,7 @@ from gate.policy import Design
 from store.types import Outcome
 
 
-@card("tau2_retail_paired", "tools/expected", "run")
+@card("tau2_retail_paired", "tools/expected", "runs")
 def write_set(runs: Sequence[Run]) -> Measured:
     """A run is bad when its final database is not the expected one. The same end may be reached by other arguments (another
     item of the same kind), which the case does not name: such runs count against the grader. Runs that died are in."""
@@ -23,7 +23,7 @@ def write_set(runs: Sequence[Run]) -> Measured:
     )
 
 
-@card("tau2_retail_paired", "approval/boundary", "call", bars={"failures": "0"})
+@card("tau2_retail_paired", "approval/boundary", "calls", bars={"failures": "0"})
 def standing(runs: Sequence[Run]) -> Measured:
     """Every ticket says once that the customer has agreed to any required confirmation, so no write lacks approval and every
     failure is a false alarm."""
@@ -35,7 +35,7 @@ def standing(runs: Sequence[Run]) -> Measured:
     return found
 
 
-@card("tau2_retail_paired", "infrastructure", "run", bars={"recall": "1", "precision": "1"})
+@card("tau2_retail_paired", "infrastructure", "runs", bars={"recall": "1", "precision": "1"})
 def dead(runs: Sequence[Run]) -> Measured:
     """A run died when its log holds a reply that no model gave (`<synthetic>`). No grader: the gate leaves such runs out by the
     patterns of `design.infrastructure` on the error of the root span, here with the default ones."""

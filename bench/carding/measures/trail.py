@@ -84,7 +84,7 @@ def _named() -> list[str]:
     return [n for n in grader_types() if any(fnmatchcase(n, pattern) for pattern in truth().trail.graders)]
 
 
-@card("trail", "evidence/* and tools/*", "model call", bars={"precision": ">= .65", "recall": ">= .50"})
+@card("trail", "evidence/* and tools/*", "model calls", bars={"precision": ">= .65", "recall": ">= .50"})
 def grounds(runs: Sequence[Run]) -> Measured:
     """A model call is bad when people marked it with an error about evidence or goal: fabricated tool results, unsupported
     claims, a misread result, poor retrieval, a missed goal. Flagged when any of the graders that `truth.yaml` names fails at it
@@ -95,7 +95,7 @@ def grounds(runs: Sequence[Run]) -> Measured:
     return measured
 
 
-@card("trail", "evidence/* and tools/*", "model call", informative=True)
+@card("trail", "evidence/* and tools/*", "model calls", informative=True)
 def grounds_with_tools(runs: Sequence[Run]) -> Measured:
     """The same, but an error that people marked on a tool call counts as one of the model call that asked for it."""
     return _units(runs, _named(), truth().trail.categories, tools=True)
@@ -117,7 +117,7 @@ def register_single() -> None:
                 + ". Most such errors are of a kind this grader does not look for: recall is of all of them."
             )
             single.__name__ = f"single_{name.replace('/', '_')}"
-            REGISTERED.append(Registered("trail", name, "model call", single, {}, True))
+            REGISTERED.append(Registered("trail", name, "model calls", single, {}, True))
 
 
 register_single()
