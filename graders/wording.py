@@ -18,6 +18,7 @@ import yaml
 
 _MAX_TEXT = 50_000
 _MAX_CLAIMS = 20
+_NEAR = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Claim(NamedTuple):
     start: int
     end: int
     text: str
+    thing: bool
+    """Whether it is of something that lies outside of any answer: an event, a file."""
 
 
 @cache
@@ -71,12 +74,19 @@ def _observation() -> tuple[re.Pattern[str], re.Pattern[str]]:
     return re.compile(table["frame"], re.IGNORECASE), re.compile(table["failed"], re.IGNORECASE)
 
 
+@cache
+def _code() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    flags = re.IGNORECASE | re.MULTILINE
+    return re.compile(_table()["answer_in_code"]["call"], flags), re.compile(_table()["tool_in_prompt"], flags)
+
+
 class _Claims(NamedTuple):
     signs: tuple[str, ...]
     """Without one of them nobody claims anything."""
     said: re.Pattern[str]
     """Any deed, in a sentence of any language."""
     condition: re.Pattern[str]
+    things: re.Pattern[str]
     groups: tuple[tuple[re.Pattern[str], Group], ...]
     """By what the words of a deed end in."""
 
@@ -96,7 +106,9 @@ def _claims() -> _Claims:
         group = Group(name, frozenset(entry["tools"].split()), bool(entry.get("wide")))
         endings.append((re.compile(rf"\b(?:{verbs})\Z", re.IGNORECASE), group))
     condition = re.compile(table["not_after"], re.IGNORECASE)
-    return _Claims(tuple(table["signs"]), re.compile(_joined(frames), re.IGNORECASE), condition, tuple(endings))
+    things = re.compile(table["things"], re.IGNORECASE)
+    said = re.compile(_joined(frames), re.IGNORECASE)
+    return _Claims(tuple(table["signs"]), said, condition, things, tuple(endings))
 
 
 def gap(text: str) -> re.Match[str] | None:
@@ -143,8 +155,20 @@ def unframed(text: str) -> str:
 
 
 def answer_in_code(text: str) -> re.Match[str] | None:
-    """Where a model gives its answer by a call written as code."""
-    return _flat("answer_in_code").search(text, 0, _MAX_TEXT)
+    """Where a model gives its answer by a call written as code: up to the answer itself."""
+    if _table()["answer_in_code"]["name"] not in text:
+        return None
+    return _code()[0].search(text, 0, _MAX_TEXT)
+
+
+def program_reads(text: str) -> bool:
+    """Whether a program reads files or pages by itself."""
+    return _single("program_reads").search(text, 0, _MAX_TEXT) is not None
+
+
+def tools_in_prompt(text: str) -> list[str]:
+    """The names of the tools a prompt lists for a model that writes its calls as code."""
+    return _code()[1].findall(text[:_MAX_TEXT])
 
 
 def claims(text: str) -> Iterator[Claim]:
@@ -160,4 +184,6 @@ def claims(text: str) -> Iterator[Claim]:
             continue
         group = next((g for ending, g in known.groups if ending.search(match[0])), None)
         if group is not None:
-            yield Claim(group, start, match.end(), match[0])
+            end = match.end()
+            thing = known.things.search(text, end, end + _NEAR) is not None
+            yield Claim(group, start, end, match[0], thing)

@@ -49,7 +49,7 @@ def _case(fields: dict[str, Any] | None) -> Case | None:
     for key in ("tools", "forbidden"):
         if key in expect:
             expect[key] = tuple(ExpectedCall(**call) for call in expect[key])
-    for key in ("tools_scope", "answer_contains"):
+    for key in ("tools_scope", "answer_contains", "compare", "fitting", "unfitting"):
         if key in expect:
             expect[key] = tuple(expect[key])
     return Case("c", "b", **{**fields, "expect": Expectations(**expect)})
