@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -109,9 +110,7 @@ def measure(
         for item in _loaded(data, split, names, every, pool):
             name = item.set.name
             asked = not names or name in names
-            plan = list(
-                planned(item, None if asked else lambda record, run, name=name: labels.labelled(name, record, run))
-            )
+            plan = list(planned(item, None if asked else partial(labels.labelled, name)))
             moves = replace(item, records=list(labels.moves(name, item.records)) if pool else [])
             extra = list(planned(moves))
             task = progress.add_task(name, total=len(plan) + len(extra))

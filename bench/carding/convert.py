@@ -57,7 +57,7 @@ def trace_id(record_id: str) -> int:
 
 def as_hex(span: ReadableSpan) -> tuple[str, str]:
     """Trace id and span id as the store writes them."""
-    own = span.get_span_context()
+    own: Any = span.get_span_context()
     return f"{own.trace_id:032x}", f"{own.span_id:016x}"
 
 
@@ -466,7 +466,7 @@ def rjudge(record: Record) -> list[ReadableSpan]:
     turns = [turn for part in record["contents"] for turn in part]
     for turn, after in zip(turns, [*turns[1:], {"role": "", "content": ""}], strict=True):
         if turn["role"] == "user":
-            messages.append({"role": "user", "content": str(turn["content"])})
+            messages.append({"role": "user", "content": str(turn["content"] or "")})
         elif turn["role"] == "agent":
             action = turn.get("action") or ""
             call = written_call(action)
@@ -483,7 +483,7 @@ def rjudge(record: Record) -> list[ReadableSpan]:
             messages.append(reply)
         elif messages[-1].get("tool_calls"):
             call_id = messages[-1]["tool_calls"][0]["id"]
-            messages.append({"role": "tool", "tool_call_id": call_id, "content": str(turn["content"])})
+            messages.append({"role": "tool", "tool_call_id": call_id, "content": str(turn["content"] or "")})
     return _conversation(
         _Run(record["id"], resource("rjudge", "1", "rjudge"), "rjudge.instrumentation"),
         messages,

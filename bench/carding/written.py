@@ -32,7 +32,7 @@ class Found:
     version: str
     n: int
     figures: dict[str, Written] = field(default_factory=dict)
-    rows: set[str] = field(default_factory=set)
+    rows: list[str] = field(default_factory=list)
 
 
 @cache
@@ -54,7 +54,7 @@ def read() -> list[Found]:
             table = part.partition("| figure |")[2].partition("\n\n")[0]
             for line in table.splitlines()[2:]:
                 name, value = (cell.strip() for cell in line.strip("|").split("|")[:2])
-                one.rows.add(name)
+                one.rows.append(name)
                 match = FIGURE.fullmatch(value)
                 if match and match[1]:
                     low, high = (float(match[g]) if match[g] else None for g in (2, 3))

@@ -31,7 +31,7 @@ def test_every_card_has_figures_with_intervals() -> None:
         assert (found.set, found.grader) in known
         assert found.set in SETS or found.set == labels.SET
         assert found.n > 0
-        assert {"answered `unknown`", "answered `skip`"} <= found.rows
+        assert {"answered `unknown`", "answered `skip`"} <= set(found.rows)
         for value in found.figures.values():
             assert FIGURE.fullmatch(value.written)
             if value.low is not None and value.high is not None:

@@ -61,6 +61,26 @@ def retail(data: Path) -> list[Record]:
 
 
 @pytest.fixture(scope="session")
+def begin(data: Path) -> list[Record]:
+    return records(data / "begin")
+
+
+@pytest.fixture(scope="session")
+def wice(data: Path) -> list[Record]:
+    return records(data / "wice")
+
+
+@pytest.fixture(scope="session")
+def expertqa(data: Path) -> list[Record]:
+    return records(data / "expertqa")
+
+
+@pytest.fixture(scope="session")
+def rjudge(data: Path) -> list[Record]:
+    return records(data / "rjudge")
+
+
+@pytest.fixture(scope="session")
 def server(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests here."""
     with serving(tmp_path_factory.mktemp("realdata")) as running:

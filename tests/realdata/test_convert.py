@@ -26,6 +26,10 @@ def converters(airline_tools: list[Any]) -> dict[str, Convert]:
         "agentdojo": convert.agentdojo,
         "bfcl": lambda record: convert.bfcl(record, "mistral-large-2407-FC-Auto"),
         "retail": lambda record: convert.retail(record, "sonnet_run"),
+        "begin": convert.begin,
+        "wice": convert.wice,
+        "expertqa": convert.expertqa,
+        "rjudge": convert.rjudge,
     }
 
 
@@ -33,10 +37,16 @@ KNOWN_TO_THE_AGENT = {
     *("id", "traj", "task_id", "trial", "pipeline", "case", "messages"),
     *("spans", "service_name", "resource_attributes"),
     *("function", "question", "runs"),
+    *("knowledge", "message", "response", "model_name"),
+    *("evidence", "claim", "meta"),
+    *("answer_string", "claims", "system"),
+    *("contents", "profile", "category"),
 }
+CONVERSATIONS = ("airline", "agentdojo", "bfcl", "retail")
+ANSWERS = ("begin", "wice", "expertqa")
 
 
-@pytest.mark.parametrize("name", ["trail", "airline", "agentdojo", "bfcl", "retail"])
+@pytest.mark.parametrize("name", ["trail", *CONVERSATIONS, *ANSWERS, "rjudge"])
 def test_a_record_without_its_truth_gives_the_same_spans(
     name: str, converters: dict[str, Convert], request: pytest.FixtureRequest
 ) -> None:
@@ -48,11 +58,15 @@ def test_a_record_without_its_truth_gives_the_same_spans(
             blind["runs"] = {model: {"result": run["result"]} for model, run in record["runs"].items()}
         if name == "retail":
             blind["runs"] = {setting: {"messages": run["messages"]} for setting, run in record["runs"].items()}
+        if name == "expertqa":
+            blind["claims"] = [{"evidence": claim["evidence"]} for claim in record["claims"]]
+        if name == "wice":
+            blind["meta"] = {"claim_title": record["meta"]["claim_title"]}
         assert blind.keys() < record.keys()
         assert [span.to_json() for span in to_spans(blind)] == [span.to_json() for span in to_spans(record)]
 
 
-@pytest.mark.parametrize("name", ["airline", "agentdojo", "bfcl", "retail"])
+@pytest.mark.parametrize("name", [*CONVERSATIONS, *ANSWERS, "rjudge"])
 def test_made_up_ids_collide_nowhere_and_made_up_times_nest(
     name: str, converters: dict[str, Convert], request: pytest.FixtureRequest
 ) -> None:
@@ -115,3 +129,26 @@ def test_forbidding_the_injected_call_by_equal_arguments_finds_every_one(agentdo
             )
         ]
         assert found == record["derived"]["injected_goal_calls"], record["id"]
+
+
+def test_every_answer_and_every_passage_is_in_the_spans(data: Path) -> None:
+    """Word for word, on the model's span and on the retrieval's."""
+    for record in convert.records(data / "expertqa"):
+        spans = {span.attributes["gen_ai.operation.name"]: span for span in convert.expertqa(record)}
+        (said,) = json.loads(spans["chat"].attributes["gen_ai.output.messages"])
+        assert [part["content"] for part in said["parts"]] == [record["answer_string"]]
+        documents = json.loads(spans["retrieval"].attributes["gen_ai.retrieval.documents"])
+        passages = {convert.cited_passage(e) for claim in record["claims"] for e in claim["evidence"] or ()} - {""}
+        assert {document["content"] for document in documents if "content" in document} == passages
+
+
+def test_every_rjudge_result_follows_a_call(data: Path) -> None:
+    """A turn of the environment that says something is the result of what the agent did before it."""
+    for record in convert.records(data / "rjudge"):
+        results = [
+            span.attributes["gen_ai.tool.call.result"]
+            for span in convert.rjudge(record)
+            if span.name.startswith("execute_tool ")
+        ]
+        said = [str(t["content"] or "") for part in record["contents"] for t in part if t["role"] == "environment"]
+        assert [text for text in results if text] == [text for text in said if text]

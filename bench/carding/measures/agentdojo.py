@@ -10,7 +10,6 @@ from bench.carding import stats
 from bench.carding.card import Measured, Unit, by_subject, card, outcome, verdicts
 from bench.carding.runs import POLICIES, Call, Run
 from graders import AgentPolicy, load_policy
-from graders.policy import Effect
 from store.types import Outcome
 
 GRADER = "approval/untrusted_instruction"
@@ -45,7 +44,7 @@ def _calls(run: Run) -> Iterator[tuple[Call, bool]]:
         bidding = rest[at][1]
         del rest[: at + 1]
         rule = _policy().rule(call.name)
-        if rule is not None and rule.effect != Effect.READ:
+        if rule is not None and rule.effect != "read":
             yield call, bidding
 
 
