@@ -82,9 +82,6 @@ class _Judge:
             return skip(f"the policy does not list {call.name}", label="not_required", **place)
         if ruling.needed is False:
             return skip("the policy's conditions do not hold", label="not_required", **place)
-        if ruling.needed is None:
-            reason = f"arguments are {call.arguments_state}, and the policy's conditions need them"
-            return unknown(reason, label="not_observable", **place)
         decisions = self.records.of(call)
         denied_here = any(a.outcome in DENIALS and not a.trace_id for a in decisions)
         if call.executed is not True and not denied_here and self._ran_elsewhere(call):
@@ -96,6 +93,9 @@ class _Judge:
                 return passed(stopped.reason, label=stopped.label, evidence=stopped.evidence, **place)
             outcome = skip if stopped.label == "not_required" else unknown
             return outcome(stopped.reason, label=stopped.label, **place)
+        if ruling.needed is None:
+            reason = f"arguments are {call.arguments_state}, and the policy's conditions need them"
+            return unknown(reason, label="not_observable", **place)
         finding = self._find(call, ruling.rule)
         if finding.label in GOOD:
             return passed(finding.reason, label=finding.label, evidence=finding.evidence, **place)
