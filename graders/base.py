@@ -291,15 +291,18 @@ def _check(score: object) -> None:
         raise TypeError(f"{score.outcome!r} is no Outcome, or {score.severity!r} no Severity")
     if score.score is not None and not math.isfinite(score.score):
         raise ValueError(f"score {score.score} is not finite; leave it out when there is no number")
-    for text in (score.reason, score.label, score.subject, score.span_id):
-        if not str.isascii(text):
-            text.encode()
+    _encode(score.reason, score.label, score.subject, score.span_id)
     for evidence in score.evidence:
         if not isinstance(evidence, Evidence):
             raise TypeError(f"{type(evidence).__name__} is no Evidence")
-        for text in (evidence.span_id, evidence.where, evidence.text):
-            if not str.isascii(text):
-                text.encode()
+        _encode(evidence.span_id, evidence.where, evidence.text)
+
+
+def _encode(*texts: str) -> None:
+    """Raises for what is no text, and for text that cannot be stored: half of a surrogate pair."""
+    joined = "".join(texts)
+    if not joined.isascii():
+        joined.encode()
 
 
 def _told(error: BaseException) -> str:

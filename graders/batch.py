@@ -69,7 +69,7 @@ class Graded:
     """What is to be stored."""
 
     tables: dict[str, bytes]
-    """Lines by table; see `store.rows.COLUMNS`."""
+    """Columns by table; see `store.rows.COLUMNS`."""
     completeness: list[Completeness]
     """Of each item."""
     reopen: list[str] = field(default_factory=list)
@@ -115,7 +115,7 @@ def grade_batch(batch: Batch, graders: GraderSets, watch: Watch | None = None) -
         if trace_ is not None:
             _grade(others.with_related(trace_), item, graders, watch, batch.only, out)
     graded.reopen = others.with_news()
-    graded.tables = {name: rows.lines(table) for name, table in out.items() if table}
+    graded.tables = {name: rows.columns(table) for name, table in out.items() if table}
     return graded
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import logging
 import mmap
 import os
@@ -115,6 +116,9 @@ class _Task:
     strikes: Strikes
 
 
+_NOTHING = _Task(Batch((), b"", b""), {}, Strikes())
+
+
 class _Limits(Watch):
     """Bounds what runs in this process's main thread."""
 
@@ -124,7 +128,7 @@ class _Limits(Watch):
         self._deadline = 0.0
         self._seconds_now = 0.0
         self._what = self._trace_id = ""
-        self.task = _Task(Batch((), b"", b""), {}, Strikes())
+        self.task: _Task = _NOTHING
         signal.signal(signal.SIGALRM, self._tick)
         # One timer that runs all the time: arming one for each grader would cost more than most graders.
         signal.setitimer(signal.ITIMER_REAL, _TICK_SECONDS, _TICK_SECONDS)
@@ -182,6 +186,9 @@ def serve(pipe: int, pulse: int, parent: int) -> None:
         os.nice(setup.nice)
     limits = _Limits(_pulse(pulse), setup.grader_seconds)
     connection.send("ready")
+    # What a batch leaves behind is collected after it: in between, the collector would look at all of it over and over.
+    gc.disable()
+    gc.freeze()
     while True:
         try:
             task = connection.recv()
@@ -195,6 +202,9 @@ def serve(pipe: int, pulse: int, parent: int) -> None:
         except Exception as error:
             answer = RuntimeError(f"{type(error).__name__}: {error}")
         connection.send((answer, task.strikes))
+        limits.task = _NOTHING
+        del answer, task
+        gc.collect()
 
 
 def _end_with(parent: int) -> None:

@@ -22,6 +22,7 @@ from opentelemetry import trace
 
 from graders.base import GraderSets
 from graders.batch import KEEP, Batch, Graded, Item, error_grade, grade_batch, printable
+from store import rows
 from store.client import MAX_SPANS, Store
 from store.errors import OutOfMemory, Retryable, StoreError
 from store.types import Completeness
@@ -94,7 +95,7 @@ class Worker:
         judge: Judge | None = None,
         grace_ms: int = 2_000,
         idle_ms: int = 60_000,
-        batch: int = 200,
+        batch: int = 2_000,
         poll_s: float = 1.0,
         after: Callable[[bytes], None] | None = None,
     ) -> None:
@@ -205,7 +206,7 @@ class Worker:
             ],
             spans=store.read("spans", ids),
             logs=store.read("logs", ids),
-            cases=store.cases(ids),
+            cases=store.cases([row["TraceId"] for row in portion if row["CaseId"]]),
             siblings=siblings,
             approvals=store.read("related_approvals", known),
             calls=store.read("related_calls", known),
@@ -217,12 +218,11 @@ class Worker:
             log.error("trace %s: %s", trace_id, reason)
         if only:
             self._store.carry_over([row["TraceId"] for row in portion], only)
-        for table, lines in graded.tables.items():
-            self._store.insert_lines(table, lines)
+        for table, columns in graded.tables.items():
+            self._store.insert_columns(table, columns)
         self._store.reopen(graded.reopen, _MAX_REOPENED)
-        self._store.mark_graded(
-            [self._mark(row, only, found) for row, found in zip(portion, graded.completeness, strict=True)]
-        )
+        marks = [self._mark(row, only, found) for row, found in zip(portion, graded.completeness, strict=True)]
+        self._store.insert_columns("graded_traces", rows.columns(marks))
         if self._after is not None:
             self._after(graded.tables.get("grades", b""))
         self.progress.graded += len(portion)
@@ -244,16 +244,11 @@ class Worker:
             if only:
                 self._store.carry_over([row["TraceId"]], only)
             self._store.insert_grades([error_grade(row["TraceId"], "", KEEP, reason, row["Generation"] + 1)])
-            self._store.mark_graded([self._mark(row, only, completeness)])
+            self._store.insert_columns("graded_traces", rows.columns([self._mark(row, only, completeness)]))
 
-    def _mark(self, row: dict[str, Any], only: frozenset[str], completeness: Completeness) -> dict[str, Any]:
-        return {
-            "TraceId": row["TraceId"],
-            "Generation": row["Generation"] + 1,
-            "LastIngested": row["LastIngested"],
-            "Completeness": str(completeness),
-            "GraderSet": row["GraderSet"] if only else self._graders.digest,
-        }
+    def _mark(self, row: dict[str, Any], only: frozenset[str], completeness: Completeness) -> tuple[Any, ...]:
+        grader_set = row["GraderSet"] if only else self._graders.digest
+        return rows.mark_row(row["TraceId"], row["Generation"] + 1, row["LastIngested"], completeness, grader_set)
 
 
 def _conversations(portion: Sequence[dict[str, Any]]) -> set[str]:

@@ -305,7 +305,7 @@ class Store:
         self, *, grace_ms: int, idle_ms: int, since_ms: int = 0, limit: int = 500
     ) -> list[dict[str, Any]]:
         """Traces ready to be graded, longest quiet first: `TraceId`, `LastIngested` (ms), `Generation` (0 if never graded),
-        `Spans`, `ConversationId`."""
+        `Spans`, `ConversationId`, `CaseId`."""
         return self.query(
             _sql("closed"), {"grace_ms": grace_ms, "idle_ms": idle_ms, "since_ms": since_ms, "limit": limit}
         )
@@ -357,24 +357,26 @@ class Store:
             found[row["ConversationId"]].append(row["TraceId"])
         return dict(found)
 
-    def insert_lines(self, table: str, lines: bytes) -> None:
+    def insert_columns(self, table: str, columns: bytes) -> None:
         """Write rows as `store.rows` writes them; what has the same key replaces."""
-        if not lines:
+        if not columns:
             return
         head = f"INSERT INTO {table} ({', '.join(rows.COLUMNS[table])})"
-        fmt = "JSONCompactEachRow"
+        fmt = "JSONCompactColumns"
         if not self.dsn.embedded:
-            _guard(lambda: self._client().raw_insert(table, rows.COLUMNS[table], lines, settings=_FOREGROUND, fmt=fmt))
+            _guard(
+                lambda: self._client().raw_insert(table, rows.COLUMNS[table], columns, settings=_FOREGROUND, fmt=fmt)
+            )
             return
         # From memory, by its descriptor: the driver would write a file.
         with open(os.memfd_create(table), "wb") as file:
-            file.write(lines)
+            file.write(columns)
             file.flush()
             self.command(f"{head} FROM INFILE '/dev/fd/{file.fileno()}' COMPRESSION 'none' FORMAT {fmt}")
 
     def insert_grades(self, grades: Iterable[Grade]) -> None:
         """Write grades; the same (trace, span, grader, subject, generation) replaces."""
-        self.insert_lines("grades", rows.lines(map(rows.grade_row, grades)))
+        self.insert_columns("grades", rows.columns(map(rows.grade_row, grades)))
 
     def carry_over(self, trace_ids: Sequence[str], graders: Collection[str]) -> None:
         """Give the grades that count of these traces, but those of `graders`, to the next generation as well; and what else
@@ -396,10 +398,8 @@ class Store:
 
     def cases(self, trace_ids: Sequence[str]) -> dict[str, Case]:
         """Trace id → the case it is a run of, as the newest stored version of its suite has it."""
-        return {
-            row["TraceId"]: read_case(row["Document"], row["CaseDigest"])
-            for row in self.query(_sql("cases"), {"trace_ids": list(trace_ids)})
-        }
+        found = self.query(_sql("cases"), {"trace_ids": list(trace_ids)}) if trace_ids else []
+        return {row["TraceId"]: read_case(row["Document"], row["CaseDigest"]) for row in found}
 
     # --- suites ---
 

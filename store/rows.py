@@ -1,7 +1,7 @@
 """Rows as bytes: what the engine gives of a trace, read into values, and values written as the engine takes them.
 
-    spans(native), events(native), related(approvals, calls)      ClickHouse's Native format, in
-    grade_lines(…), call_lines(…), approval_lines(…)              JSONCompactEachRow, out; COLUMNS says which columns
+    spans(native), events(native), approvals(native), calls(native)   ClickHouse's Native format, in
+    columns([grade_row(…), …])                                   JSONCompactColumns, out; COLUMNS says which
 
 Promises: pure, needs no connection, so a process without one can read and write rows for one that has it. The queries whose
 answers are read here stand in store/sql; the order of their columns is the order they are taken apart in.
@@ -34,6 +34,7 @@ COLUMNS = {
         "ArgumentsHash", "ApprovalId", "Time", "Expires", "Evidence", "SpanId", "Generation",
     ),
     "conversations": ("ConversationId", "TraceId"),
+    "graded_traces": ("TraceId", "Generation", "LastIngested", "Completeness", "GraderSet"),
 }  # fmt: skip
 """Of what is written here, the columns in their order."""
 
@@ -200,9 +201,10 @@ def _span(row: Sequence[Any]) -> Span:
 # --- out -----------------------------------------------------------------------------------------------------------------
 
 
-def lines(table: Iterable[Sequence[Any]]) -> bytes:
-    """Rows as lines of JSON. Raises TypeError for text no store can keep (half of a surrogate pair)."""
-    return b"".join(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE) for row in table)
+def columns(table: Iterable[Sequence[Any]]) -> bytes:
+    """Rows as columns in JSON. Raises TypeError for text no store can keep (half of a surrogate pair)."""
+    turned = list(zip(*table, strict=True))
+    return orjson.dumps(turned) if turned else b""
 
 
 def grade_row(g: Grade) -> tuple[Any, ...]:
@@ -237,6 +239,18 @@ def approval_rows(
             a.arguments_hash, a.approval_id, _time(a.time_ns), None if a.expires_ns is None else _time(a.expires_ns),
             a.evidence, a.span_id, generation,
         )  # fmt: skip
+
+
+def mark_row(
+    trace_id: str, generation: int, last_ingested_ms: int, completeness: str, grader_set: str
+) -> tuple[Any, ...]:
+    return (
+        trace_id,
+        generation,
+        f"{last_ingested_ms // 1000:010d}.{last_ingested_ms % 1000:03d}",
+        completeness,
+        grader_set,
+    )
 
 
 def _time(ns: int) -> str:

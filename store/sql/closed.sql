@@ -8,11 +8,11 @@ WITH candidates AS
 )
 SELECT
     t.TraceId AS TraceId, toUnixTimestamp64Milli(t.LastIngested) AS LastIngested, g.Generation AS Generation,
-    t.Spans AS Spans, t.ConversationId AS ConversationId
+    t.Spans AS Spans, t.ConversationId AS ConversationId, t.CaseId AS CaseId
 FROM
 (
     SELECT TraceId, max(RootSeen) AS Root, max(LastIngested) AS LastIngested, sum(AgentSpanRows) AS AgentSpans, sum(SpanRows) AS Spans,
-        max(ConversationId) AS ConversationId
+        max(ConversationId) AS ConversationId, max(CaseId) AS CaseId
     FROM traces
     WHERE TraceId IN (SELECT TraceId FROM candidates)
     GROUP BY TraceId

@@ -3,12 +3,12 @@
 -- now. What was graded before `before` counts as not graded. By trace id, from behind `after`.
 SELECT
     t.TraceId AS TraceId, toUnixTimestamp64Milli(t.LastIngested) AS LastIngested, g.Generation AS Generation,
-    t.Spans AS Spans, t.ConversationId AS ConversationId, g.GraderSet AS GraderSet,
+    t.Spans AS Spans, t.ConversationId AS ConversationId, t.CaseId AS CaseId, g.GraderSet AS GraderSet,
     toUInt8(g.Generation = 0 OR t.LastIngested > g.LastIngested) AS Grown
 FROM
 (
     SELECT TraceId, max(RootSeen) AS Root, max(LastIngested) AS LastIngested, sum(AgentSpanRows) AS AgentSpans, sum(SpanRows) AS Spans,
-        max(ConversationId) AS ConversationId, if(max(RootService) != '', max(RootService), max(AnyService)) AS Service
+        max(ConversationId) AS ConversationId, max(CaseId) AS CaseId, if(max(RootService) != '', max(RootService), max(AnyService)) AS Service
     FROM traces
     WHERE TraceId > {after:String} AND cityHash64(TraceId) % {shards:UInt32} = {shard:UInt32}
     GROUP BY TraceId

@@ -96,8 +96,8 @@ def graded(subject: Isolated, batch: Batch) -> dict[str, dict[str, tuple[str, st
     """trace → grader → (outcome, reason)."""
     subject.submit(batch)
     found: dict[str, dict[str, tuple[str, str]]] = {}
-    for line in subject.result().tables["grades"].splitlines():
-        row = dict(zip(rows.COLUMNS["grades"], orjson.loads(line), strict=True))
+    for values in zip(*orjson.loads(subject.result().tables["grades"]), strict=True):
+        row = dict(zip(rows.COLUMNS["grades"], values, strict=True))
         found.setdefault(row["TraceId"][-1], {})[row["Grader"]] = (row["Outcome"], row["Reason"])
     return found
 

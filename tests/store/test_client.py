@@ -121,7 +121,7 @@ def test_grades_of_the_newest_generation_count(store: Store, tmp_path: Path) -> 
 def test_tool_calls_at_any_time(store: Store, start: int) -> None:
     for end in (0, 2**70):
         call = ToolCall(key="k", name="n", index=0, start_ns=start, end_ns=end, executed=None)
-        store.insert_lines("tool_calls", rows.lines([rows.call_row(TRACE, 1, call, "")]))
+        store.insert_columns("tool_calls", rows.columns([rows.call_row(TRACE, 1, call, "")]))
     assert [row["Executed"] for row in store.query("SELECT Executed FROM tool_calls FINAL")] == ["unknown"]
 
 
