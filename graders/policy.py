@@ -68,7 +68,7 @@ class Condition(_Part):
     """A test of one argument. It does not hold when the argument is missing or of another type."""
 
     argument: str = Field(min_length=1)
-    """Name; dots reach into nested objects."""
+    """Name; dots reach into nested objects, and into those of a list: one of them is enough."""
     is_: Literal[">", ">=", "<", "<=", "==", "!=", "in", "not in", "matches"] = Field(alias="is")
     value: float | bool | str | tuple[float | str, ...]
 
@@ -87,11 +87,13 @@ class Condition(_Part):
 
     def holds(self, arguments: Any) -> bool:
         """Whether the arguments of a call pass the test."""
-        actual: Any = arguments
+        reached: list[Any] = [arguments]
         for name in self.argument.split("."):
-            if not isinstance(actual, dict) or name not in actual:
-                return False
-            actual = actual[name]
+            objects = [o for r in reached for o in (r if isinstance(r, list) else (r,))]
+            reached = [o[name] for o in objects if isinstance(o, dict) and name in o]
+        return any(self._passes(actual) for actual in reached)
+
+    def _passes(self, actual: Any) -> bool:
         value = self.value
         if self.is_ == "==":
             return bool(actual == value)

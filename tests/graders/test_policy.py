@@ -63,6 +63,9 @@ def test_unlisted_is_unknown_unless_said_otherwise() -> None:
         ("{argument: a, is: matches, value: '@evil'}", {"a": 5}, False),
         ("{argument: a.b, is: '==', value: true}", {"a": {"b": True}}, True),
         ("{argument: a.b, is: '==', value: true}", {"a": [1]}, False),
+        ("{argument: a.b, is: '>', value: 5}", {"a": [{"b": 1}, {"b": 6}, 7, {"c": 9}]}, True),
+        ("{argument: a.b, is: '>', value: 5}", {"a": [{"b": 1}, [{"b": 6}]]}, False),
+        ("{argument: a, is: '>', value: 5}", {"a": [6]}, False),
     ],
 )
 def test_conditions(test: str, arguments: dict[str, object], holds: bool) -> None:

@@ -57,7 +57,8 @@ class Confirmations:
             return Finding("no_approval_evidence", f"{NEVER_ASKED}: no user message before the call")
         exchange = _exchange(messages, at)
         said = messages[exchange.at].text
-        evidence = (Evidence(messages[at].span_id, f"messages[{at}]", said[:200], 0, min(len(said), 200)),)
+        cited = Evidence(messages[at].span_id, f"messages[{at}]", said[:200], 0, min(len(said), 200))
+        evidence: tuple[Evidence, ...] = (cited,)
         earlier = self._calls.setdefault(at, [])
         label, reason = self._judged(exchange, call, rule, earlier)
         earlier.append(call)
@@ -74,7 +75,7 @@ class Confirmations:
         rules = self.rules
         yes = _yes(rules, exchange.reply)
         if exchange.proposed_at < 0:
-            if yes is not None and len(exchange.reply.split()) <= 3 and exchange.at == self._first():
+            if yes is not None and exchange.at == self._first() and self._continues(exchange.reply):
                 return "not_observable", "the user agreed to something that is not captured"
             return "no_approval_evidence", f"{NEVER_ASKED}: the user's request is no confirmation"
         agreed = yes is not None and not rules.no.search(exchange.reply)
@@ -100,6 +101,12 @@ class Confirmations:
         if wrong := self._something_else(exchange, call, rule, earlier):
             return "approval_for_other_arguments", f"{SOMETHING_ELSE}: {wrong}"
         return "approved_before", "the user confirmed"
+
+    def _continues(self, reply: str) -> bool:
+        """Whether a reply that nothing stands before goes on with a conversation whose beginning is elsewhere."""
+        found = self.rules.yes.search(reply)
+        begins = found is not None and reply[: found.start()].strip() == ""
+        return begins and (len(reply.split()) <= 3 or self.trace.conversation_id != "")
 
     def _first(self) -> int:
         return next(i for i, message in enumerate(self.trace.messages) if message.role != "system")
@@ -376,11 +383,11 @@ def _is_money(key: str) -> bool:
 def _values(arguments: Mapping[str, Any]) -> Iterator[_Value]:
     """The scalars of a call's arguments."""
     left = _MAX_VALUES
-    stack: list[tuple[str, object]] = [(str(k), v) for k, v in reversed(arguments.items())]
+    stack: list[tuple[str, object]] = [(str(k), v) for k, v in reversed(list(arguments.items()))]
     while stack and left:
         key, value = stack.pop()
         if isinstance(value, Mapping):
-            stack += [(str(k), v) for k, v in reversed(value.items())]
+            stack += [(str(k), v) for k, v in reversed(list(value.items()))]
         elif isinstance(value, list):
             stack += [(key, v) for v in reversed(value)]
         elif value is not None and not isinstance(value, bool) and value != "":
