@@ -123,18 +123,26 @@ class TokensOut(Grader, name="efficiency/tokens_out", version="2"):
 
 
 class TokensReasoning(Grader, name="efficiency/tokens_reasoning", version="1"):
-    """Output tokens the models spent on reasoning. `unknown` when a model call does not tell; skipped without model calls."""
+    """Output tokens the models spent on reasoning.
+
+    `unknown` when a model call does not tell; skipped without model calls, and, if there is no limit, when none of them tells:
+    most models do not reason.
+    """
 
     limit: float | None = Field(default=None, gt=0)
 
     def grade(self, trace: Trace) -> Score:
-        return _sum([t.reasoning for t in usage_of(trace).tokens], self.limit, "reasoning tokens")
+        used = usage_of(trace).tokens
+        if self.limit is None and used and all(t.reasoning is None for t in used):
+            return skip("no model call tells of reasoning")
+        return _sum([t.reasoning for t in used], self.limit, "reasoning tokens")
 
 
 class TokensCached(Grader, name="efficiency/tokens_cached", version="1"):
     """Share of the input tokens that came from the provider's cache, from 0 to 1; less than `at_least` is `fail`.
 
-    `unknown` when a model call does not tell; skipped without model calls that had input.
+    `unknown` when a model call does not tell; skipped without model calls that had input, and, if nothing is asked of the
+    share, when none of them tells: most telemetry does not.
     """
 
     at_least: float | None = Field(default=None, ge=0, le=1)
@@ -144,6 +152,8 @@ class TokensCached(Grader, name="efficiency/tokens_cached", version="1"):
         if not used:
             return skip("no model calls")
         told = [(u.cache_read, u.input) for u in used if u.cache_read is not None and u.input is not None]
+        if not told and self.at_least is None:
+            return skip("no model call tells of cached tokens")
         if len(told) < len(used):
             return unknown(f"{len(used) - len(told)} of {len(used)} model calls do not tell their cached tokens")
         read, total = sum(r for r, _ in told), sum(i for _, i in told)
