@@ -146,7 +146,8 @@ def measure(
 
 
 def _cards(wanted: Iterable[Registered], name: str, runs: Sequence[Run]) -> Iterator[report.Json]:
-    """The cards of one set; none of a grader to which nothing there was a question."""
+    """The cards of one set; none of a grader to which nothing there was a question, and none that would only inform that
+    nothing was flagged."""
     for registered in wanted if runs else ():
         if registered.set == name:
             try:
@@ -155,7 +156,9 @@ def _cards(wanted: Iterable[Registered], name: str, runs: Sequence[Run]) -> Iter
                 what = f"{name}: labels of {registered.grader} are not as they should be"
                 raise Missing(f"{what}: {type(error).__name__}: {error}; see bench/carding/measures") from error
             if set(measured.answers) - {"skip"} or name == labels.SET:
-                yield report.as_json(registered, measured)
+                flagged = measured.figures.get("precision")
+                if not (registered.informative and flagged and not flagged.n and not measured.counts):
+                    yield report.as_json(registered, measured)
 
 
 def _registered(names: Sequence[str], graders: Sequence[str]) -> list[Registered]:

@@ -84,20 +84,31 @@ def _named() -> list[str]:
     return [n for n in grader_types() if any(fnmatchcase(n, pattern) for pattern in truth().trail.graders)]
 
 
-@card("trail", "evidence/* and tools/*", "model calls", bars={"precision": ">= .65", "recall": ">= .50"})
-def grounds(runs: Sequence[Run]) -> Measured:
-    """A model call is bad when people marked it with an error about evidence or goal: fabricated tool results, unsupported
-    claims, a misread result, poor retrieval, a missed goal. Flagged when any of the graders that `truth.yaml` names fails at it
-    or at a tool call it asked for. Readers of such traces rarely agree on the place of an error; the best model of the source's
-    authors finds one in nine together with its place."""
-    measured = _units(runs, _named(), truth().trail.categories)
-    measured.notes.append("taken together: " + ", ".join(_named()))
-    return measured
+RESEARCH = "GAIA"
+"""The part of the set that the figure to beat was counted on: agents that look things up and then answer through a tool."""
+
+
+@card("trail", truth().trail.ungrounded, "model calls", bars={"precision": ">= .65", "recall": ">= .50"})
+def ungrounded(runs: Sequence[Run]) -> Measured:
+    """The research traces (GAIA). A model call is bad when people marked it with an error about evidence or goal: fabricated
+    tool results, unsupported claims, a misread result, poor retrieval, a missed goal. Readers of such traces rarely agree on
+    the place of an error; the best model of the source's authors finds one in nine together with its place. The rule "a final
+    answer with no tool before it" reaches .65 at a recall of .44 on both halves."""
+    research = [run for run in runs if run.record["benchmark"] == RESEARCH]
+    return _units(research, [truth().trail.ungrounded], truth().trail.categories)
+
+
+@card("trail", truth().trail.ungrounded, "model calls", informative=True)
+def ungrounded_everywhere(runs: Sequence[Run]) -> Measured:
+    """The same on all traces; those of coding agents end in a patch and not in an answer, so what is marked there cannot be
+    found by looking at answers."""
+    return _units(runs, [truth().trail.ungrounded], truth().trail.categories)
 
 
 @card("trail", "evidence/* and tools/*", "model calls", informative=True)
-def grounds_with_tools(runs: Sequence[Run]) -> Measured:
-    """The same, but an error that people marked on a tool call counts as one of the model call that asked for it."""
+def together(runs: Sequence[Run]) -> Measured:
+    """A model call is bad when people marked it, or a tool call it asked for, with one of these errors about evidence or goal;
+    flagged when any grader of the two families fails at either. Most of them look for other errors than these."""
     return _units(runs, _named(), truth().trail.categories, tools=True)
 
 
@@ -105,7 +116,7 @@ def register_single() -> None:
     """One measure for each grader that the file names and that exists."""
     known: Mapping[str, Sequence[str]] = truth().trail.by_grader
     for name in grader_types():
-        if any(fnmatchcase(name, pattern) for pattern in truth().trail.graders):
+        if name != truth().trail.ungrounded and any(fnmatchcase(name, pattern) for pattern in truth().trail.graders):
             categories = known.get(name, truth().trail.categories)
 
             def single(runs: Sequence[Run], name: str = name, categories: Sequence[str] = categories) -> Measured:

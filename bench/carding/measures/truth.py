@@ -13,6 +13,7 @@ class Trail(BaseModel, extra="forbid", frozen=True):
     """Labels on spans."""
 
     categories: tuple[str, ...]
+    ungrounded: str
     graders: tuple[str, ...]
     by_grader: dict[str, tuple[str, ...]]
 
