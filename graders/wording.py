@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import yaml
@@ -19,6 +19,12 @@ import yaml
 _MAX_TEXT = 50_000
 _MAX_CLAIMS = 20
 _NEAR = 40
+_END = 500
+_MAX_PLACES = 200
+_BEFORE = 30
+_AFTER = 150
+"""How far the words of a claim may stand from its sign."""
+_LINE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +58,29 @@ def _joined(patterns: Any) -> str:
     return "|".join(f"(?:{p})" for p in patterns)
 
 
+class _Language(NamedTuple):
+    signs: tuple[str, ...]
+    """Without one of them, in lower case, nothing is said."""
+    pattern: re.Pattern[str]
+
+
 @cache
-def _languages(*names: str) -> re.Pattern[str]:
-    every = [p for name in names for patterns in _table()[name].values() for p in patterns]
-    return re.compile(_joined(every), re.IGNORECASE)
+def _languages(name: str) -> tuple[_Language, ...]:
+    entries = _table()[name].values()
+    return tuple(_Language(tuple(e["signs"]), re.compile(_joined(e["patterns"]), re.IGNORECASE)) for e in entries)
+
+
+def _said(name: str, text: str) -> re.Match[str] | None:
+    lowered = text.lower()
+    for signs, pattern in _languages(name):
+        if any(sign in lowered for sign in signs) and (match := pattern.search(text)) is not None:
+            return match
+    return None
+
+
+@cache
+def _troubles() -> tuple[str, ...]:
+    return tuple(words for language in _table()["trouble"].values() for words in language)
 
 
 @cache
@@ -81,10 +106,12 @@ def _code() -> tuple[re.Pattern[str], re.Pattern[str]]:
 
 
 class _Claims(NamedTuple):
-    signs: tuple[str, ...]
-    """Without one of them nobody claims anything."""
-    said: re.Pattern[str]
-    """Any deed, in a sentence of any language."""
+    english: tuple[str, ...]
+    """English texts hold one of them."""
+    signs: Mapping[str, tuple[str, ...]]
+    """Without one of those of its language, nobody claims anything."""
+    said: Mapping[str, re.Pattern[str]]
+    """Any deed, in a sentence of English or of any other language."""
     condition: re.Pattern[str]
     things: re.Pattern[str]
     groups: tuple[tuple[re.Pattern[str], Group], ...]
@@ -95,11 +122,10 @@ class _Claims(NamedTuple):
 def _claims() -> _Claims:
     table = _table()["claim"]
     groups = table["groups"]
-    frames = [
-        frame.replace("VERBS", "|".join(group[language] for group in groups.values()))
-        for language, frames in table["frames"].items()
-        for frame in frames
-    ]
+    frames: dict[str, list[str]] = {"en": [], "other": []}
+    for language, sentences in table["frames"].items():
+        verbs = "|".join(group[language] for group in groups.values())
+        frames["en" if language == "en" else "other"] += [s.replace("VERBS", verbs) for s in sentences]
     endings = []
     for name, entry in groups.items():
         verbs = "|".join(entry[language] for language in table["frames"])
@@ -107,26 +133,28 @@ def _claims() -> _Claims:
         endings.append((re.compile(rf"\b(?:{verbs})\Z", re.IGNORECASE), group))
     condition = re.compile(table["not_after"], re.IGNORECASE)
     things = re.compile(table["things"], re.IGNORECASE)
-    said = re.compile(_joined(frames), re.IGNORECASE)
-    return _Claims(tuple(table["signs"]), said, condition, things, tuple(endings))
+    said = {kind: re.compile(_joined(sentences), re.IGNORECASE) for kind, sentences in frames.items()}
+    signs = {language: tuple(words) for language, words in table["signs"].items()}
+    return _Claims(tuple(table["english"]), signs, said, condition, things, tuple(endings))
 
 
 def gap(text: str) -> re.Match[str] | None:
     """Where a text says that nothing was found, or that it could not be looked at."""
-    return _languages("gap").search(text, 0, _MAX_TEXT)
+    return _said("gap", text[:_MAX_TEXT])
 
 
 def disclosed(text: str) -> bool:
     """Whether a text says of any trouble: a gap, an error, an apology."""
-    return _languages("gap", "trouble").search(text, 0, _MAX_TEXT) is not None
+    lowered = text[:_MAX_TEXT].lower()
+    return any(words in lowered for words in _troubles()) or gap(text) is not None
 
 
 def asks(text: str) -> bool:
-    """Whether a text ends in a question, or asks the user for something."""
-    text = text[-2000:].rstrip()
+    """Whether a text ends in a question, or its end asks the user for something."""
+    text = text[-_END:].rstrip()
     if (closing := _single("closing").search(text)) is not None:
         text = text[: closing.start()].rstrip()
-    return _languages("asks").search(text) is not None
+    return _said("asks", text) is not None
 
 
 def nothing_found(error: str) -> bool:
@@ -156,9 +184,16 @@ def unframed(text: str) -> str:
 
 def answer_in_code(text: str) -> re.Match[str] | None:
     """Where a model gives its answer by a call written as code: up to the answer itself."""
-    if _table()["answer_in_code"]["name"] not in text:
-        return None
-    return _code()[0].search(text, 0, _MAX_TEXT)
+    name = _table()["answer_in_code"]["name"]
+    at = text.find(name, 0, _MAX_TEXT)
+    for _ in range(_MAX_CLAIMS):
+        if at < 0:
+            break
+        line = text.rfind("\n", 0, at) + 1
+        if at - line < _LINE and (match := _code()[0].match(text, line)) is not None:
+            return match
+        at = text.find(name, at + 1, _MAX_TEXT)
+    return None
 
 
 def program_reads(text: str) -> bool:
@@ -176,9 +211,15 @@ def claims(text: str) -> Iterator[Claim]:
     known = _claims()
     text = text[:_MAX_TEXT]
     lowered = f" {text}".lower()
-    if not any(sign in lowered for sign in known.signs):
-        return
-    for match in islice(known.said.finditer(text), _MAX_CLAIMS):
+    found = {kind: list(_windows(lowered, signs)) for kind, signs in known.signs.items()}
+    if found["other"] and any(sign in lowered for sign in known.english):
+        found["other"] = []
+    if len(lowered) != len(text) + 1:  # a letter that is two in lower case: places do not agree
+        found = {kind: [(0, len(text))] if windows else [] for kind, windows in found.items()}
+    matches = chain.from_iterable(
+        known.said[kind].finditer(text, *w) for kind, windows in found.items() for w in windows
+    )
+    for match in islice(matches, _MAX_CLAIMS):
         start = match.start()
         if known.condition.search(text, max(0, start - 60), start):
             continue
@@ -187,3 +228,22 @@ def claims(text: str) -> Iterator[Claim]:
             end = match.end()
             thing = known.things.search(text, end, end + _NEAR) is not None
             yield Claim(group, start, end, match[0], thing)
+
+
+def _windows(lowered: str, signs: tuple[str, ...]) -> Iterator[tuple[int, int]]:
+    """The places around signs, each once, in a text that begins one character later."""
+    places = []
+    for sign in signs:
+        at = lowered.find(sign)
+        while at >= 0 and len(places) < _MAX_PLACES:
+            places.append(at)
+            at = lowered.find(sign, at + 1)
+    start = end = -1
+    for at in sorted(places):
+        if at - _BEFORE > end:
+            if end > 0:
+                yield start, end
+            start = max(0, at - _BEFORE)
+        end = at + _AFTER
+    if end > 0:
+        yield start, end

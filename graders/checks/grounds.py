@@ -29,7 +29,7 @@ _QUOTATION = 20
 _LATE_ANCHOR = 3
 """Shorter values stand in most texts."""
 _MAX_ANCHORS = 200
-_MAX_LATE = 20_000
+_MAX_RESULT = 20_000
 _HIDDEN = "neither tool spans nor the messages of a model call are captured"
 
 _NOISE = re.compile(r"[\W_]+")
@@ -69,7 +69,7 @@ class AnsweredWithoutEvidence(Grader, name="evidence/answered_without_evidence",
         if trace.case is not None and trace.case.evidence == "parametric":
             yield passed("the case asks for what the model knows", label="parametric")
             return
-        found = _Found(trace)
+        found = _Found(trace, min(a.span.start_ns for a in answers))
         for answer in answers:
             yield self._judge(trace, answer, found)
 
@@ -78,7 +78,7 @@ class AnsweredWithoutEvidence(Grader, name="evidence/answered_without_evidence",
         quoted = Evidence(answer.span.span_id, "answer", answer.text[:_QUOTED])
         when = answer.span.start_ns
         if found.by(when):
-            if answer.literal and (gap := wording.gap(answer.reasoning)) and not wording.disclosed(answer.text):
+            if answer.literal and (gap := wording.gap(answer.reasoning)) and not wording.gap(answer.text):
                 where = Evidence(answer.span.span_id, "output", gap[0][:_QUOTED], gap.start(), gap.end())
                 reason = f"the model wrote “{gap[0][:100]}”, and the answer does not say so"
                 return failed(reason, severity=Severity.HIGH, label="gap_hidden", evidence=[where, quoted], **place)
@@ -161,8 +161,10 @@ def _argument(rest: str) -> str:
 class _Found:
     """What had been found when, in one trace. Anything found by any of its agents counts for all."""
 
-    def __init__(self, trace: Trace) -> None:
+    def __init__(self, trace: Trace, early: int) -> None:
+        """`early` is the first time that is asked about: what was found by then need not be told apart."""
         self._trace = trace
+        self._early = early
         self._calls = [c for c in trace.tool_calls if c.executed is not False]
 
     def by(self, when: int) -> bool:
@@ -198,7 +200,7 @@ class _Found:
 
     def given(self, text: str, when: int) -> bool:
         """Whether a text stands in what the user had said."""
-        bare = _bare(text)
+        bare = _bare(text[:_MAX_RESULT]) if len(text) >= _QUOTATION else ""
         return len(bare) >= _QUOTATION and bare in self._said(when, "user")
 
     def states(self, text: str, when: int) -> bool:
@@ -222,6 +224,8 @@ class _Found:
         for document in self._trace.documents:
             if document.text:
                 first = min(first, ends.get(document.span_id, first))
+        if first <= self._early:
+            return first
         printed = {id(m) for m in _printed(self._trace) if m.time_ns < first}
         return min(first, self._first_printed(printed)) if printed else first
 
@@ -230,12 +234,12 @@ class _Found:
         heard: set[str] = set()
         for message in self._trace.messages:
             if id(message) in printed and not wording.failed_observation(message.text):
-                words = set(_WORDS.findall(wording.unframed(message.text).lower()))
+                words = set(_WORDS.findall(wording.unframed(message.text[:_MAX_RESULT]).lower()))
                 if len(words - heard) >= _NEW_WORDS:
                     return message.time_ns
                 heard |= words
             else:
-                heard.update(_WORDS.findall(message.text[:_MAX_GIVEN].lower()))
+                heard.update(_WORDS.findall(message.text[:_MAX_RESULT].lower()))
         return 1 << 62
 
 
@@ -262,7 +266,7 @@ class ClaimedAction(Grader, name="evidence/claimed_action", version="1"):
             return skip("no deed is claimed")
         if _printed(trace):
             return unknown("programs ran whose calls no span shows")
-        writers = {n: set(effects.words(n)) for n in tools if self._may_write(n)}
+        writers = {n: frozenset(effects.words(n)) for n in tools if self._may_write(n)}
         doubt = ""
         for message, claim in claimed:
             group = claim.group
@@ -348,7 +352,7 @@ class Late(Grader, name="evidence/late", version="1"):
         before += [m.text for m in trace.messages if m.time_ns <= giver.start_ns]
         known = _bare("\n".join(before)[:_MAX_GIVEN])
         anchors = {_bare(a): a for a in _ANCHOR.findall(_CODE.sub(" ", text))}
-        came = [(span_id, key, _bare(result[:_MAX_LATE])) for _, span_id, key, result in late[:_MAX_ANSWERS]]
+        came = [(span_id, key, _bare(result[:_MAX_RESULT])) for _, span_id, key, result in late[:_MAX_ANSWERS]]
         for bare, anchor in list(anchors.items())[:_MAX_ANCHORS]:
             if len(bare) < _LATE_ANCHOR or bare in known:
                 continue

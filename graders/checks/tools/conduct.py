@@ -137,8 +137,8 @@ class _Told:
         if _troubled(self._trace.answer):
             return _ALWAYS
         messages = self._trace.messages[-_MESSAGES:]
-        heard = (m for m, reply in pairwise(messages) if reply.role == "user")
-        return max((m.time_ns for m in heard if m.role == "assistant" and _troubled(m.text)), default=0)
+        heard = [m for m, reply in pairwise(messages) if reply.role == "user" and m.role == "assistant"]
+        return next((m.time_ns for m in reversed(heard) if _troubled(m.text)), 0)
 
 
 _ALWAYS = 1 << 62
