@@ -34,7 +34,7 @@ Action = Literal["answer", "abstain", "clarify", "refuse", "escalate"]
 Kind = Literal["handover", "offer", "ask", "courtesy", "aside", "rule", "bare", "lack", "done", "advice"]
 Confidence = Literal["high", "medium", "low"]
 
-LANGUAGES = ("en",)
+LANGUAGES = ("en", "de", "fr", "es", "pt", "it", "nl", "ja", "zh", "ko")
 
 _HEAD, _TAIL = 1400, 700
 """Characters that are read from both ends of a long text."""
@@ -169,6 +169,10 @@ def _frequent() -> tuple[tuple[str, frozenset[str]], ...]:
     return tuple((name, frozenset(language(name).words)) for name in LANGUAGES if language(name).words)
 
 
+_ENGLISH = 5
+"""Frequent English words that settle it."""
+
+
 def detect(text: str) -> str | None:
     """The language of a text by its script and its frequent words; English when nothing tells, None when it is no language
     of ours.
@@ -183,13 +187,16 @@ def detect(text: str) -> str | None:
             return "zh"
         if len(_FOREIGN.findall(sample)) > len(sample) // 4:
             return None
-    words = set(sample.replace(",", " ").split())
+    words = set(sample.replace(",", " ").replace(".", " ").split())
     best, most = "en", 0
     for name, frequent in _frequent():
-        if (count := len(words & frequent)) > most:
-            best, most = name, count
-            if name == "en" and count > 4:
+        count = len(words & frequent)
+        if name == "en":
+            if count >= _ENGLISH:
                 break
+            most = count + 1 if count else 0  # a name or two in an English sentence are not another language
+        elif count > most:
+            best, most = name, count
     return best
 
 
@@ -335,7 +342,7 @@ def _decide(page: _Page) -> Reading:
         marks = (*marks, "refused_and_asked")
     if _handover_offered(page):
         marks = (*marks, "offers_handover")
-    if asked and not (given and _weak(page, asked[-1])):
+    if asked and not (given and asked[-1].rule == "question"):  # after something given, a question may be an offer
         return Reading("clarify", (asked[-1], *negatives[:1]), "medium" if given else "high", name, marks)
     rules = [hit for hit in negatives if hit.kind == "rule"]
     lacks = [hit for hit in negatives if hit.kind == "lack"]
@@ -354,6 +361,9 @@ def _handover_offered(page: _Page) -> Hit | None:
     return next((hit for hit in hits if hit and hit.rule == "handover_offered"), None)
 
 
+_QUESTIONS = ("question", "go_ahead")
+
+
 def _asks(page: _Page, sentence: _Sentence, before: _Sentence | None) -> Hit | None:
     """What a sentence asks for, unless it is an offer or goes on with one."""
     hit = page.hit(sentence, "ask")
@@ -364,17 +374,10 @@ def _asks(page: _Page, sentence: _Sentence, before: _Sentence | None) -> Hit | N
         earlier = page.hit(before, "offer") if before else None
         return None if earlier and earlier.rule == "handover_offered" else hit
     if offer:
-        return hit if hit.rule != "question" and offer.rule == "if_you_like" and hit.start < offer.start else None
-    if hit.rule != "question" and before and (earlier := page.hit(before, "offer")):
+        return hit if hit.rule not in _QUESTIONS and offer.rule == "if_you_like" and hit.start < offer.start else None
+    if hit.rule not in _QUESTIONS and before and (earlier := page.hit(before, "offer")):
         return None if earlier.rule == "if_you_like" else hit
     return hit
-
-
-def _weak(page: _Page, hit: Hit) -> bool:
-    """Whether what looks like a question may be an offer: a text that gave something needs no reply to it."""
-    return hit.rule == "question" and not re.search(
-        r"\b(?:proceed|confirm|continue|go ahead)\b", page.low[hit.start : hit.end]
-    )
 
 
 def _plain(page: _Page) -> int:
