@@ -232,7 +232,7 @@ def claims(text: str) -> Iterator[Claim]:
 
 def _windows(lowered: str, signs: tuple[str, ...]) -> Iterator[tuple[int, int]]:
     """The places around signs, each once, in a text that begins one character later."""
-    places = []
+    places: list[int] = []
     for sign in signs:
         at = lowered.find(sign)
         while at >= 0 and len(places) < _MAX_PLACES:

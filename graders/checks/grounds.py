@@ -11,7 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from graders import effects, wording
 from graders.base import Grader, Score, failed, passed, skip, unknown
@@ -74,7 +74,7 @@ class AnsweredWithoutEvidence(Grader, name="evidence/answered_without_evidence",
             yield self._judge(trace, answer, found)
 
     def _judge(self, trace: Trace, answer: _Answer, found: _Found) -> Score:
-        place = {"span_id": answer.span.span_id}
+        place: dict[str, Any] = {"span_id": answer.span.span_id}
         quoted = Evidence(answer.span.span_id, "answer", answer.text[:_QUOTED])
         when = answer.span.start_ns
         if found.by(when):

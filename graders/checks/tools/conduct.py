@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from typing import Any
 
 from pydantic import Field
 
@@ -86,7 +87,7 @@ class ErrorHandling(Grader, name="tools/error_handling", version="1"):
         later = _Later(self.policy, trace.tool_calls)
         told = _Told(trace)
         for call in broken:
-            place = {"subject": call.key, "span_id": call.anchor}
+            place: dict[str, Any] = {"subject": call.key, "span_id": call.anchor}
             evidence = [Evidence(call.anchor, call.key, f"{shown(call)}: {call.error[:200]}")]
             again = later.same_tool(call)
             if again and _same_failure(call, again[0]) and self._in_vain(call, again):
