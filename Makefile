@@ -110,7 +110,7 @@ proto: $(VENV)/protoc/.done ## Write gate/pb from proto/
 	@$(VENV)/protoc/bin/python -W ignore -m grpc_tools.protoc -Igate/pb=proto/tracegrade/gate/v1 \
 	  --python_out=. --pyi_out=. --grpc_python_out=. gate/pb/gate.proto
 
-bench: bench-ingest bench-small bench-redact bench-grade bench-gate ## Run every benchmark
+bench: bench-ingest bench-small bench-redact bench-grade bench-lag bench-gate ## Run every benchmark
 
 bench-ingest: $(VENV)/.dev ## Ingest against rotel and Phoenix; the last line is JSON
 	@$(BIN)/python bench/ingest.py $(ARGS)
@@ -126,6 +126,9 @@ bench-decode: $(VENV)/.dev ## What decides the cost of a span inside ClickHouse;
 
 bench-grade: $(VENV)/.dev ## Agent spans a second a core; the last line is JSON
 	@$(BIN)/python bench/grade.py $(ARGS)
+
+bench-lag: $(VENV)/.dev ## How far the graders are behind at a given rate, and their memory; the last line is JSON
+	@$(BIN)/python bench/lag.py $(ARGS)
 
 bench-gate: $(VENV)/.dev ## Time of a decision; the last line is JSON
 	@$(BIN)/python bench/decide.py $(ARGS)

@@ -234,6 +234,11 @@ class Isolated:
         self.replaced = 0
         """Processes that had to be ended, or died."""
 
+    @property
+    def pid(self) -> int | None:
+        """Of the process, if there is one."""
+        return self._process.pid if self._process else None
+
     def submit(self, batch: Batch) -> None:
         """Begin to grade a batch."""
         self._task = _Task(batch, {}, self._strikes)

@@ -32,7 +32,7 @@ tracer = trace.get_tracer(__name__)
 
 _CLOCK_SLACK_MS = 60_000
 _MAX_WAIT_S = 30.0
-_SPANS_AT_ONCE = 10_000
+_SPANS_AT_ONCE = 5_000
 _MAX_REOPENED = 20
 """Gradings after which news from the conversation no longer reopens a trace."""
 _T = TypeVar("_T")

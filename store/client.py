@@ -43,7 +43,7 @@ MAX_SPANS = 20_000
 """Rows of one trace that are read, so that one which goes on for ever takes nobody's memory."""
 MAX_READ_BYTES = 256 << 20
 """Spans that are read at a time, in bytes."""
-MAX_SIBLINGS = 200
+MAX_SIBLINGS = 50
 """Traces of one conversation that are looked at when another of it is graded."""
 MAX_RELATED = 200
 """Decisions, and tool calls, that are read of each of them."""
