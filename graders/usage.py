@@ -57,7 +57,8 @@ def model_calls(trace: Trace) -> tuple[Span, ...]:
 
     Some frameworks wrap one call in another and count both: the inner one stands. Two instrumentations at work describe one
     call in two spans beside each other: they overlap in time and tell one response id; the first that tells its tokens stands.
-    An id that a later call repeats is another call's.
+    An id that a later call repeats is another call's. A span that names no model and tells nothing, beside one that tells its
+    tokens, is a piece of a call: some frameworks make one for each event of a stream.
     """
     return usage_of(trace).calls
 
@@ -82,7 +83,14 @@ def _model_calls(spans: tuple[Span, ...]) -> list[Span]:
         if response:
             seen[response] = len(kept)
         kept.append(span)
-    return kept
+    if all(s.model or s.input_tokens is not None for s in kept):
+        return kept
+    telling = {s.parent_span_id for s in kept if s.input_tokens is not None}
+    return [
+        s
+        for s in kept
+        if s.model or s.input_tokens is not None or s.status == "Error" or s.parent_span_id not in telling
+    ]
 
 
 def tokens_of(span: Span) -> Tokens:

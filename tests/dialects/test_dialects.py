@@ -35,6 +35,7 @@ from collector.settings import CollectorSettings
 from graders.assembler import assemble
 from graders.content import decode
 from graders.messages import finish_reasons
+from graders.usage import usage_of
 from store.client import Dsn, Store, connect
 from store.dialects import FACTS, mapping
 from store.types import ContentState, Span, SpanKind, ToolCall, Trace
@@ -328,7 +329,12 @@ def seen(fixture: Fixture, traces: Sequence[Trace]) -> dict[str, Seen]:
     if "model" in truth:
         fact("model", [truth["model"]], sorted({span.model for span in models if span.model}))
     if "tokens" in truth:
-        told = [[span.input_tokens, span.output_tokens] for span in models if span.input_tokens or span.output_tokens]
+        told = [
+            [used.input, used.output]
+            for trace in traces
+            for used in usage_of(trace).tokens
+            if used.input or used.output
+        ]
         facts["tokens"] = Seen(truth["tokens"], told, len(told) < len(truth["tokens"]))
     spans = [span for trace in traces for span in trace.spans]
     if "conversation" in truth:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,9 @@ from pydantic import ValidationError
 
 from graders import load_graders
 from graders.prices import PriceTable, builtin, trace_cost
-from graders.testing import agent, check_grader, grade, model, trace
+from graders.testing import agent, check_grader, grade, model, span, trace
 from graders.usage import Tokens, model_calls, tokens_of
-from store.types import Span, Trace
+from store.types import Span, SpanKind, Trace
 from store.yamlfile import ConfigError
 
 DAY_NS = 86_400 * 10**9
@@ -29,13 +30,9 @@ def call(name: str = "m", tokens: tuple[int, int] = (1_000_000, 0), **options: A
     return model(attributes=attributes, **{"span_id": "b" * 16, "start": 1, **options})
 
 
-def at(day: date, span: Span) -> Trace:
+def at(day: date, sent: Span) -> Trace:
     start = (day - date(1970, 1, 1)).days * DAY_NS
-    return Trace(trace_id=span.trace_id, spans=(type(span)(**{**fields(span), "start_ns": start, "end_ns": start}),))
-
-
-def fields(span: Span) -> dict[str, Any]:
-    return {name: getattr(span, name) for name in span.__dataclass_fields__}
+    return Trace(trace_id=sent.trace_id, spans=(replace(sent, start_ns=start, end_ns=start),))
 
 
 def test_every_price_that_ships_says_where_and_when_it_was_seen_and_can_be_reached() -> None:
@@ -143,13 +140,25 @@ def test_of_two_spans_the_one_that_tells_its_tokens_stands() -> None:
     assert kept.input_tokens == 5
 
 
+def test_the_events_of_a_stream_are_pieces_of_one_call() -> None:
+    def piece(number: int, **fields: Any) -> Span:
+        return span("handle_responses", span_id=f"{number:016x}", start=number, kind=SpanKind.LLM, **fields)
+
+    telling = piece(3, input_tokens=5, output_tokens=2)
+    assert model_calls(trace(agent(), piece(1), piece(2), telling)) == (replace(telling, parent_span_id="a" * 16),)
+    assert len(model_calls(trace(agent(), piece(1), piece(2)))) == 2, "none tells: what they are is not known"
+    assert len(model_calls(trace(agent(), piece(1, status="Error"), telling))) == 2
+    assert len(model_calls(trace(agent(), piece(1, model="m"), telling))) == 2
+    assert len(model_calls(trace(agent(), telling, piece(4, parent="c" * 16)))) == 2
+
+
 GARBAGE = ["", "-1", "1e3", "nan", "12.5", "9" * 400, "٣", "true", "[]", "{}", "\0"]
 
 
 @pytest.mark.parametrize("text", GARBAGE)
 def test_counts_that_are_none_are_not_told(text: str) -> None:
-    span = call(tokens=(10, 10), attributes={"gen_ai.usage.cache_read.input_tokens": text})
-    assert tokens_of(span) == Tokens(10, 10, None, None, None)
+    told = call(tokens=(10, 10), attributes={"gen_ai.usage.cache_read.input_tokens": text})
+    assert tokens_of(told) == Tokens(10, 10, None, None, None)
 
 
 def test_cached_tokens_inside_a_json_object() -> None:
