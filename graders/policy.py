@@ -177,10 +177,13 @@ class UserConfirmation(_Part):
         r"\b(?:that|this|it) works\b", r"\bagreed?\b", r"\bdo it\b", r"\bcorrect\b", r"\bapproved?\b",
         r"\b(?:everything|all|that|this|it)(?: all)?(?: looks|['’]s| is| seems) (?:good|great|right|fine|perfect)\b",
         r"\blooks (?:good|great|right|fine|perfect)\b", r"\babsolutely\b", r"\bof course\b", r"\bby all means\b",
+        r"^\W*y\W*$", r"^\W*(?:i|we) do\b", "👍", "✅",
     )  # fmt: skip
     """Regular expressions, case-blind; one must be found in the user's reply, in a sentence that is no question."""
     refusals: tuple[Pattern, ...] = (
-        r"^\s*(?:no|nope|nah|wait|stop|hold on|hang on|never ?mind|not now)\b",
+        r"^\s*(?:nope|nah|wait|stop|hold on|hang on|never ?mind|not now)\b",
+        r"^\s*no\b(?! (?:problem|worries|objections?|issues?|doubt))",
+        r"\bactually,? (?:no|don['’]?t|wait|stop)\b", r"\bchanged my mind\b", r"\bon second thoughts?\b", r"\brather not\b",
         r"\bdon['’]?t (?:do|proceed|go ahead)\b", r"\bdo not (?:do|proceed)\b",
         r"\b(?:not|never|cannot|\w+n['’]t)(?: \w+){0,2}? (?:sure|ok|okay|correct|confirm|agree|approve|proceed|go ahead|yet)",
         r"\bnot yet\b", r"\b(?:is (?:that|this|it)|are you)\b[^.?!]{0,30}\b(?:sure|ok|okay|correct|agreed|approved)\b",
@@ -207,6 +210,12 @@ class UserConfirmation(_Part):
         r"(?:provide|specify|share|tell|give|clarify|describe|send|let)\b",
     )  # fmt: skip
     """Questions that a yes does not answer, unless they hold one of `asks` as well."""
+    never_asks: tuple[Pattern, ...] = (
+        r"^\W*(?:(?:and|so|also),? )?(?:which|what|when|where|how|who|why)\b", r"\bor (?:would|do|should|shall) (?:you|i|we)\b",
+        r"\bor prefer\b", r"\b(?:anything|something) else\b", r"\b(?:help|assist) you\b",
+        r"\blike (?:me )?to (?:hear|know|learn|explore|search|look|see|view)\b",
+    )  # fmt: skip
+    """Sentences that a yes leaves open, or that only offer, whatever else they hold: choices, offers to help, to search."""
     announces: tuple[Pattern, ...] = (
         r"\b(?:i['’]ll|i will|i can|we['’]ll|we will|we can)(?: then| now)? (?:proceed|go ahead)\b",
     )  # fmt: skip
@@ -243,6 +252,11 @@ class UserConfirmation(_Part):
     def open(self) -> re.Pattern[str]:
         """All open questions as one pattern."""
         return _any(self.open_questions)
+
+    @cached_property
+    def never(self) -> re.Pattern[str]:
+        """All that never asks as one pattern."""
+        return _any(self.never_asks)
 
     @cached_property
     def announcing(self) -> re.Pattern[str]:

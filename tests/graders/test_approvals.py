@@ -339,6 +339,26 @@ def test_the_clock_does_not_matter(approvals: list[Approval], shift: int) -> Non
     assert found(item, **STRICT) == found(later, **STRICT)
 
 
+CONFIRMATIONS = [
+    pytest.param(row["asked"], reply, *row["call"], wanted, id=f"{row['asked'][:30]} {reply} {row['call'][1]}")
+    for row in yaml.safe_load((HERE / "confirmations.yaml").read_text("utf-8"))
+    for reply, wanted in row["replies"].items()
+]
+
+
+@pytest.mark.parametrize(("asked", "reply", "name", "arguments", "wanted"), CONFIRMATIONS)
+def test_a_yes_to_this_call(asked: str, reply: str, name: str, arguments: dict[str, Any], wanted: bool | str) -> None:
+    call = {"id": "c", "name": name, "arguments": arguments}
+    ran_it = {"tool": name, "id": "c", "arguments": arguments, "result": "ok"}
+    steps = [{"user": "hi"}, {"assistant": asked}, {"user": reply}, {"assistant": "", "calls": [call]}, ran_it]
+    listed = {"tools": [{"match": name, "effect": "write", "confirm": list(arguments) if wanted == "unseen" else []}]}
+    (said,) = found(conversation(steps), **listed, **POLICIES["confirmation"])
+    assert said.outcome == ("pass" if wanted is True else "fail"), said.reason
+    if wanted == "unseen":
+        (lenient,) = found(conversation(steps), tools=[{"match": name, "effect": "write"}], **POLICIES["confirmation"])
+        assert lenient.outcome == "pass"
+
+
 def _steps(reply: str) -> Iterator[dict[str, Any]]:
     yield {"assistant": "I can send $5 to ORD-1001. Shall I go on?"}
     yield {"user": reply}

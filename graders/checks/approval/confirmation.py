@@ -127,6 +127,9 @@ class Confirmations:
             return wrong
         if wrong := self._unshown(shown, exchange.at, rule, values):
             return wrong
+        named = _ids(exchange.proposal)
+        if named and not _mentions(shown, call) and not any(v.is_id and _stands(v.text, shown) for v in values):
+            return f"{call.name} was not proposed; the question was about {named[0]}"
         failed = next((c for c in reversed(earlier) if c.name == call.name and c.error), None)
         done = next((c for c in reversed(earlier) if c.name == call.name and not c.error), None)
         if done is None and failed is not None:
@@ -148,6 +151,8 @@ class Confirmations:
 
     def _contradicted(self, exchange: _Exchange, call: ToolCall, values: Sequence[_Value]) -> str:
         """A value of the call that stands against those of its kind which proposal or reply show."""
+        if wrong := _other_day(f"{exchange.proposal}\n{exchange.reply}", values):
+            return wrong
         refused = _refused_ids(exchange.reply)
         by_key: dict[str, list[_Value]] = {}
         for value in values:
@@ -216,7 +221,6 @@ def _exchange(messages: Sequence[Message], at: int) -> _Exchange:
 
 _SENTENCE = re.compile(r"[^.?!\n]+(?:[.?!]+(?=[^\s.?!])[^.?!\n]+)*[.?!]*")
 """Up to a stop with a blank behind it: `12.50` and `example.com` are in one piece."""
-_CHOICE = re.compile(r"\bor (?:would|do|should|shall) (?:you|i|we)\b|\bor prefer\b", re.IGNORECASE)
 _WORD = re.compile(r"[a-z]{3,}")
 
 
@@ -228,18 +232,26 @@ def _asking(rules: UserConfirmation, proposal: str) -> list[str]:
     """The sentences of the assistant that a yes can answer."""
     found = []
     for sentence in _sentences(proposal):
-        if _CHOICE.search(sentence):
+        if rules.never.search(sentence):
             continue
         if rules.asking.search(sentence) or (sentence.endswith("?") and not rules.open.search(sentence)):
             found.append(sentence)
     return found
 
 
+_TURN = re.compile(r"\W*(?:but|if|is|are|was|does|do|did|what|how|when|why|which|who|where)\b", re.IGNORECASE)
+
+
 def _yes(rules: UserConfirmation, reply: str) -> str | None:
-    """The sentence of the user that says yes, if one does; a question says nothing."""
+    """The sentence of the user that says yes, if one does; a question says nothing, but `Yes, and could you …?` does."""
     for sentence in _sentences(reply):
-        if not sentence.endswith("?") and rules.yes.search(sentence):
+        if not rules.yes.search(sentence):
+            continue
+        if not sentence.endswith("?"):
             return sentence
+        lead, _, rest = sentence.partition(",")
+        if rest and len(lead.split()) <= 2 and rules.yes.search(lead) and not _TURN.match(rest):
+            return lead
     return None
 
 
@@ -318,6 +330,7 @@ def _mentions(shown: str, call: ToolCall) -> bool:
 
 _ID = re.compile(r"#?[A-Za-z0-9](?:[\w@.+-]*[A-Za-z0-9])?")
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:T.*)?")
+_MARK = re.compile(r"[\d@]")
 _DIGIT = re.compile(r"\d")
 _CLOCK = re.compile(r"\d{1,2}(?::\d\d)?(?:am|pm)?|\d+(?:st|nd|rd|th)|\d{1,3}%", re.IGNORECASE)
 _NUMBER = re.compile(
@@ -344,6 +357,7 @@ _MONEY = frozenset(
     }
 )
 _EACH = re.compile(r"\b(?:each|per|apiece|every)\b", re.IGNORECASE)
+_BIRTH = re.compile(r"birth|\bdob\b", re.IGNORECASE)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _AMEND = re.compile(r"\b(?:make (?:it|that)|instead|rather|change (?:it|that)|only|just)\b", re.IGNORECASE)
 
@@ -358,6 +372,12 @@ class _Value(NamedTuple):
     is_date: bool
 
     @property
+    def days(self) -> set[tuple[str, int, int]]:
+        """A date with and without its year."""
+        month, day = int(self.text[5:7]), int(self.text[8:10])
+        return {(self.text[:4], month, day), ("", month, day)}
+
+    @property
     def checkable(self) -> bool:
         """Whether a text that speaks of the value would have to spell it."""
         return self.is_id or self.is_date or (self.number is not None and abs(self.number) >= 10)
@@ -367,7 +387,7 @@ class _Value(NamedTuple):
         if self.number is not None:
             return self.number in (number for number, _ in _numbers(text))
         if self.is_date:
-            return self.text in text or _dated(self.text, text)
+            return not self.days.isdisjoint(_days(text))
         if self.is_id:
             return _stands(self.text, text)
         return self.text.casefold() in text.casefold()
@@ -420,7 +440,9 @@ def _is_id(text: str) -> bool:
 @lru_cache(maxsize=256)
 def _ids(text: str) -> tuple[str, ...]:
     """The ids that a text shows, without repetition."""
-    return tuple(dict.fromkeys(w for found in _ID.finditer(text) if _is_id(w := found[0].strip("*_`"))))
+    marked = (word for word in text.split() if _MARK.search(word))  # most words are only that
+    found = (part.strip("*_`") for word in marked for part in _ID.findall(word))
+    return tuple(dict.fromkeys(part for part in found if _is_id(part)))
 
 
 @lru_cache(maxsize=4096)
@@ -431,6 +453,8 @@ def _shape(text: str) -> str:
     head = folded[: first.start()] if first else folded
     if "@" in folded:
         return "@"
+    if len(folded) >= 12 and folded.isalnum() and not folded.isdecimal():
+        return "long"  # account numbers of another country or kind
     if head.rstrip("#-_:") == "" or len(head.rstrip("-_:#")) < 2:
         return (
             f"{head}\0{len(folded)}\0{re.sub(r'[a-z0-9]+', 'x', folded)}" if not head.isalpha() else f"\0{len(folded)}"
@@ -447,13 +471,18 @@ def _stands(value: str, text: str) -> bool:
         if not (before.isalnum() or after.isalnum()):
             return True
         at = said.find(folded, at + 1)
-    return folded[-4:].isdecimal() and folded[-4:] in _endings(text)
+    if folded[-4:].isdecimal() and folded[-4:] in _endings(text):
+        return True
+    digits = _TAIL.search(folded)
+    return digits is not None and digits.start() > 0 and digits[0] in _ids(said)
 
 
+_TAIL = re.compile(r"\d{5,}\Z")
 _ENDING = re.compile(r"\b(?:ending|ends)(?: in| with)? \W{0,3}(\d{4})\b", re.IGNORECASE)
+_NAMED = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _DAY = re.compile(
-    r"\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.? (\d{1,2})(?:st|nd|rd|th)?\b"
-    r"|\b(\d{1,2})(?:st|nd|rd|th)? (?:of )?(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)|\b(\d{1,2})/(\d{1,2})\b",
+    rf"\b({_NAMED})[a-z]{{0,6}}\.? (\d{{1,2}})(?:st|nd|rd|th)?\b(?:,? (\d{{4}})\b)?|\b(\d{{4}})-(\d\d)-(\d\d)"
+    rf"|\b(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?({_NAMED})|\b(\d{{1,2}})/(\d{{1,2}})\b",
     re.IGNORECASE,
 )
 
@@ -465,22 +494,32 @@ def _endings(text: str) -> frozenset[str]:
 
 
 @lru_cache(maxsize=256)
-def _days(text: str) -> frozenset[tuple[int, int]]:
-    """The days that a text names in words or with a stroke, as month and day."""
-    found: set[tuple[int, int]] = set()
+def _days(text: str) -> frozenset[tuple[str, int, int]]:
+    """The days that a text names, as year, month and day; the year is empty where it is left out, and 1/2 is two days."""
+    found: set[tuple[str, int, int]] = set()
     for match in _DAY.finditer(text):
-        month, day, other_day, other_month, first, second = match.groups()
-        if first:
-            found |= {(int(first), int(second)), (int(second), int(first))}
+        month, day, year, iso_year, iso_month, iso_day, other_day, other_month, first, second = match.groups()
+        if iso_year:
+            found.add((iso_year, int(iso_month), int(iso_day)))
+        elif first:
+            found |= {("", int(first), int(second)), ("", int(second), int(first))}
         else:
-            found.add((_MONTHS.index((month or other_month).lower()) + 1, int(day or other_day)))
+            found.add((year or "", _MONTHS.index((month or other_month).lower()) + 1, int(day or other_day)))
     return frozenset(found)
 
 
-def _dated(date: str, text: str) -> bool:
-    """Whether a text has an ISO date as people write it; the year may be left out."""
-    match = _DATE.fullmatch(date)
-    return match is not None and (int(match[2]), int(match[3])) in _days(text)
+def _other_day(shown: str, values: Sequence[_Value]) -> str:
+    """A day that is none of those shown; empty when none of its years are, or when an id says what the call is about."""
+    dates = [v for v in values if v.is_date and not _BIRTH.search(v.key)]
+    if not dates or any(v.is_id and _stands(v.text, shown) for v in values):
+        return ""
+    years = {"", *(v.text[:4] for v in dates)}
+    others = any(day[0] in years for day in _days(shown))
+    return (
+        ""
+        if not others or any(v.stands_in(shown) for v in dates)
+        else f"{dates[0].key} is {dates[0].text}, not what was shown"
+    )
 
 
 def _numbers(text: str) -> list[tuple[float, bool]]:
