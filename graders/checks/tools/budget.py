@@ -5,31 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
+from pydantic import Field
+
 from graders.base import Grader, Score, failed, passed, skip, unknown
 from graders.checks.tools.common import HIDDEN
 from graders.messages import hides_calls
 from graders.policy import AgentPolicy
-from store.types import Completeness, Evidence, Severity, Span, SpanKind, Trace
+from graders.prices import Prices, builtin, trace_cost
+from graders.usage import model_calls, usage_of
+from store.types import Completeness, Evidence, Severity, Trace
 
 
-class Budget(Grader, name="tools/budget", version="1"):
+class Budget(Grader, name="tools/budget", version="2"):
     """What the run used stays within `budgets` of the policy.
 
     One grade a limit that is set, the limit's name as subject (`calls:PATTERN` for a tool), the amount as score; skipped when
-    the policy sets none. Denied calls are not counted. Tokens are those of model calls, of which one inside another is the
-    same; `unknown` where a model call does not tell them and the others do not already exceed the limit, where the root is
-    missing, and where the trace cannot show calls. Errors are failed tool and model calls. `cost_usd` is not judged here.
+    the policy sets none. Denied calls are not counted. Tokens and cost are those of model calls, each counted once; `unknown`
+    where a model call does not tell them or its model has no price and the others do not already exceed the limit, where the
+    root is missing, and where the trace cannot show calls. Errors are failed tool and model calls. `prices` are as in
+    `efficiency/cost`.
     """
 
     policy: AgentPolicy = AgentPolicy()
+    prices: Prices = Field(default_factory=builtin)
 
     def grade(self, trace: Trace) -> Iterator[Score]:
         budgets = self.policy.budgets
         found = False
         hidden = (budgets.tool_calls is not None or budgets.calls or budgets.errors is not None) and hides_calls(trace)
         made = [c for c in trace.tool_calls if c.executed is not False]
-        wrapped = {s.parent_span_id for s in trace.spans if s.kind is SpanKind.LLM}
-        models = [s for s in trace.spans if s.kind is SpanKind.LLM and s.span_id not in wrapped]
+        models = model_calls(trace)
         if budgets.tool_calls is not None:
             found = True
             yield _within("tool_calls", len(made), budgets.tool_calls, HIDDEN if hidden else "")
@@ -47,7 +52,12 @@ class Budget(Grader, name="tools/budget", version="1"):
         ):
             if limit_tokens is not None:
                 found = True
-                yield _tokens(name, models, limit_tokens)
+                yield _tokens(name, trace, limit_tokens)
+        if budgets.cost_usd is not None:
+            found = True
+            cost = trace_cost(trace, self.prices)
+            silent = f"{cost.unpriced} of {cost.calls} model calls: {cost.reasons[0]}" if cost.reasons else ""
+            yield _within("cost_usd", cost.usd, budgets.cost_usd, silent)
         if budgets.seconds is not None:
             found = True
             root = trace.root
@@ -79,7 +89,8 @@ def _within(subject: str, used: float, limit: float, gap: str, evidence: list[Ev
     return passed(f"{used:,g} of {limit:,g}", score=float(used), subject=subject)
 
 
-def _tokens(name: str, models: list[Span], limit: int) -> Score:
-    told = [t for s in models if (t := s.input_tokens if name == "input_tokens" else s.output_tokens) is not None]
-    silent = len(models) - len(told)
-    return _within(name, sum(told), limit, f"{silent} of {len(models)} model calls do not tell" if silent else "")
+def _tokens(name: str, trace: Trace, limit: int) -> Score:
+    counts = [used.input if name == "input_tokens" else used.output for used in usage_of(trace).tokens]
+    told = [count for count in counts if count is not None]
+    silent = len(counts) - len(told)
+    return _within(name, sum(told), limit, f"{silent} of {len(counts)} model calls do not tell" if silent else "")
