@@ -451,7 +451,7 @@ def read(store: Queries, suite: Suite, policy: GatePolicy, baseline: ArmSelector
 def pending(store: Queries, suite: Suite, selector: ArmSelector) -> int:
     """How many traces of the arm the graders have not finished."""
     arm = {"suite": suite.name, "kind": selector.kind, "value": selector.value, "service": selector.service}
-    (row,) = store.query(_sql("pending"), dict(arm))
+    (row,) = store.query(statement("pending"), dict(arm))
     return int(row["Pending"])
 
 
@@ -460,7 +460,7 @@ def keep(store: Statements, suite: Suite, decision_id: str, arms: Mapping[str, A
     meanwhile shows as graded again."""
     for name, selector in arms.items():
         given = {"suite": suite.name, "kind": selector.kind, "value": selector.value, "service": selector.service}
-        store.command(_sql("keep_evidence"), {**given, "id": decision_id, "arm": name})
+        store.command(statement("keep_evidence"), {**given, "id": decision_id, "arm": name})
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,7 +484,7 @@ MAX_SUPERSEDED = 100
 def read_superseded(store: Queries, decision_id: str, decided_ms: int) -> Superseded | None:
     """What was graded again since a decision; None if what it rests on was not recorded."""
     given = {"id": decision_id, "since_ms": decided_ms - _CLOCK_SLACK_MS, "most": MAX_SUPERSEDED}
-    (row,) = store.query(_sql("superseded"), given)
+    (row,) = store.query(statement("superseded"), given)
     if not row["Known"]:
         return None
     return Superseded(row["Number"], tuple((t, used, now) for t, used, now in row["Shown"]))
@@ -498,7 +498,7 @@ def _read_arm(
 ) -> tuple[str, Traces, Mapping[str, Verdicts]]:
     arm = {"suite": suite.name, "kind": selector.kind, "value": selector.value, "service": selector.service}
     reopened = pending(store, suite, selector)
-    (row,) = store.query(_sql("traces"), dict(arm))
+    (row,) = store.query(statement("traces"), dict(arm))
     traces = Traces(
         trace_ids=row["TraceIds"],
         case_ids=row["CaseIds"],
@@ -518,7 +518,7 @@ def _read_arm(
             versions=frozenset(row["GraderVersions"]),
             configs=frozenset(row["ConfigDigests"]),
         )
-        for row in store.query(_sql("verdicts"), {**arm, "graders": list(policy.graders)})
+        for row in store.query(statement("verdicts"), {**arm, "graders": list(policy.graders)})
     }
     return str(selector), traces, verdicts
 
@@ -526,10 +526,11 @@ def _read_arm(
 def read_offences(store: Queries, graders: Iterable[str], trace_ids: Iterable[str]) -> list[dict[str, Any]]:
     """The failing grades of these traces."""
     wanted = {"graders": sorted(set(graders)), "traces": sorted(set(trace_ids))}
-    return store.query(_sql("offences"), wanted) if wanted["traces"] and wanted["graders"] else []
+    return store.query(statement("offences"), wanted) if wanted["traces"] and wanted["graders"] else []
 
 
-def _sql(name: str) -> str:
+def statement(name: str) -> str:
+    """A file of gate/sql, with the traces of an arm put in."""
     text = files("gate").joinpath(f"sql/{name}.sql").read_text("utf-8")
     arm = files("gate").joinpath("sql/arm.sql").read_text("utf-8")
     return Template(text).safe_substitute(arm=arm)

@@ -81,7 +81,8 @@ def _line(console: Console, text: str, style: str) -> None:
     console.print(Text(printable(text, 2000), style=style), soft_wrap=True)
 
 
-def _table(title: str, columns: Iterable[str]) -> Table:
+def plain_table(title: str, columns: Iterable[str]) -> Table:
+    """An empty table whose texts are no markup."""
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for name in columns:
         table.add_column(Text(name), overflow="fold")
@@ -89,7 +90,7 @@ def _table(title: str, columns: Iterable[str]) -> Table:
 
 
 def _criteria(title: str, results: Iterable[CriterionResult]) -> Table:
-    table = _table(title, ("criterion", "status", "figures"))
+    table = plain_table(title, ("criterion", "status", "figures"))
     for r in results:
         asked = r.grader + (f" on {r.bucket}" if r.bucket != "all" else "")
         left_out = ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in r.counts.items())
@@ -117,7 +118,7 @@ def _figures(r: CriterionResult) -> str:
 
 
 def _budgets(results: Iterable[BudgetResult]) -> Table:
-    table = _table("Budgets", ("budget", "status", "figures"))
+    table = plain_table("Budgets", ("budget", "status", "figures"))
     for r in results:
         asked = f"{r.metric}, {r.stat.replace('_', ' ')}" + ("" if r.enforce else ", not enforced")
         figures = f"\n{printable(r.reason)}; {r.n} cases"

@@ -372,6 +372,15 @@ def clopper_pearson(events: float, n: float, alpha: float) -> tuple[float, float
     return low, high
 
 
+def wilson(good: float, n: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share; `good` and `n` may be effective, not whole."""
+    z = normal_quantile(0.025)
+    p, square = good / n, z * z
+    centre = (p + square / (2 * n)) / (1 + square / n)
+    half = abs(z) * math.sqrt(p * (1 - p) / n + square / (4 * n * n)) / (1 + square / n)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
 def n_min_zero_events(rate: float, alpha: float) -> int:
     """Cases without an event that show a rate below `rate`."""
     return math.ceil(math.log(alpha) / math.log1p(-rate) - 1e-9)

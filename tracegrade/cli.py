@@ -478,6 +478,30 @@ def decision(decision_id: str, server: str | None, as_json: bool, config_path: P
     superseded(document.get("supersededEvidence"), out)
 
 
+@cli.command()
+@click.option("--suite", "suite_file", type=click.Path(path_type=Path), required=True, help="Suite file (YAML).")
+@click.option("--arm", **ARM, help="Whose runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@config_option
+def panel(suite_file: Path, arm: ArmSelector, as_json: bool, config_path: Path | None) -> None:
+    """How an agent refuses: too much, too little, how helpfully; by the actions that cases expect."""
+    from gate.panel import Panel, read, render
+    from gate.suite import load_suite
+
+    config = configured(config_path)
+
+    def run() -> Panel:
+        suite = load_suite(suite_file)
+        with open_store(config) as store:
+            return read(store, suite, arm)
+
+    found = guarded(run)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
+    else:
+        render(found, out)
+
+
 def shard(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:
     """`2/8`: the second of eight parts."""
     found = re.fullmatch(r"(\d{1,5})/(\d{1,5})", value)
