@@ -143,6 +143,11 @@ def gap(text: str) -> re.Match[str] | None:
     return _said("gap", text[:_MAX_TEXT])
 
 
+def self_contained(text: str) -> bool:
+    """Whether a text says that nothing has to be looked up."""
+    return _said("self_contained", text[:_MAX_TEXT]) is not None
+
+
 def disclosed(text: str) -> bool:
     """Whether a text says of any trouble: a gap, an error, an apology."""
     lowered = text[:_MAX_TEXT].lower()

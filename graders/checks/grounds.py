@@ -53,7 +53,8 @@ class AnsweredWithoutEvidence(Grader, name="evidence/answered_without_evidence",
     system had said. Passed: an answer that quotes the question (`given`), that says it lacks something or asks back
     (`disclosed`), that states nothing of the kind (`no_claim`), and any answer of a case whose `evidence` is `parametric`.
     Skipped without an answer or tools. `unknown` when the trace cannot show calls, when what a retrieval returned is not
-    captured, or when the program that computes the answer reads by itself.
+    captured, when the program that computes the answer reads by itself, and (`self_contained`) when the agent planned no call
+    and had said that nothing has to be looked up.
     """
 
     uses_case: ClassVar[bool] = True
@@ -103,6 +104,8 @@ class AnsweredWithoutEvidence(Grader, name="evidence/answered_without_evidence",
         if planned := found.planned(when):
             reason = f"nothing was looked up; planned and never called: {', '.join(planned[:5])}"
             return failed(reason, severity=Severity.HIGH, label="planned_not_called", evidence=[quoted], **place)
+        if found.needless(when):
+            return unknown("the agent held that nothing had to be looked up", label="self_contained", **place)
         return failed("nothing was looked up", label="nothing_looked_up", evidence=[quoted], **place)
 
 
@@ -197,6 +200,11 @@ class _Found:
         plans = [m.text for m in self._trace.messages if m.role == "assistant" and m.time_ns <= when]
         text = "\n".join(plans)[:_MAX_GIVEN]
         return sorted(n for n in self.tools - called if "_" in n and re.search(rf"\b{re.escape(n)}\b", text))
+
+    def needless(self, when: int) -> bool:
+        """Whether the agent had said that nothing has to be looked up."""
+        said = (m for m in self._trace.messages if m.role == "assistant" and m.time_ns <= when)
+        return any(wording.self_contained(m.text) for m in said)
 
     def given(self, text: str, when: int) -> bool:
         """Whether a text stands in what the user had said."""

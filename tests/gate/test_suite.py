@@ -4,6 +4,7 @@ import json
 import random
 from pathlib import Path
 
+import orjson
 import pytest
 import yaml
 from hypothesis import given
@@ -96,6 +97,14 @@ BAD = {
     "unknown bucket": ("name: s\nbuckets: [x]\ncases:\n- {id: a, bucket: b}", ["unknown bucket 'b'; known: x"]),
     "unknown risk": ("name: s\ncases:\n- {id: a, bucket: b, risk: huge}", ["cases[0].risk", "critical"]),
     "unknown mode": ("name: s\ncases:\n- {id: a, bucket: b, expect: {tools_mode: loose}}", ["tools_mode", "any_order"]),
+    "unknown word": (
+        "name: s\ncases:\n- {id: a, bucket: b, expect: {compare: [vaguely]}}",
+        ["compare[0]", "loose_text"],
+    ),
+    "unknown form": (
+        "name: s\ncases:\n- {id: a, bucket: b, expect: {tools: [{tool: t, arguments: {q: {$some: 1}}}]}}",
+        ["cases[0].expect.tools[0].arguments: ", "q.$some: unknown; known: $any"],
+    ),
     "unknown key": ("name: s\ncases:\n- {id: a, bucket: b, buckt: c}", ["unknown key; did you mean bucket?"]),
     "no cases": ("name: s\ncases: []", ["cases"]),
     "nothing": ("", ["name: is required", "cases: is required"]),
@@ -143,3 +152,17 @@ def test_lone_surrogates_are_refused() -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
         load_suite(tmp_path / "nowhere.yaml")
+
+
+def test_a_case_that_asks_for_nothing_new_keeps_its_digest_and_every_case_comes_back() -> None:
+    old = parse_suite(GOOD).cases[0]
+    assert not {"compare", "fitting", "unfitting"} & orjson.loads(case_document(old))["expect"].keys()
+    text = """
+        name: s
+        cases:
+        - id: a
+          bucket: b
+          expect: {tools: [{tool: t, arguments: {q: {$any: [1, 2]}}}], compare: [only, dates], fitting: [t], unfitting: ["d_*"]}
+    """
+    for case in (old, *parse_suite(text).cases):
+        assert read_case(case_document(case), case.digest) == case
