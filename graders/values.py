@@ -202,7 +202,7 @@ def _folded_places(value: Value, folded: str) -> Iterator[tuple[int, int]]:
         for match in re.finditer(rf"(?<!\w){pattern}(?!\w)", folded):
             yield match.span()
         return
-    address = value.kind in ("email", "url")
+    address = "." in needle  # or the name of a file
     at, left = folded.find(needle), _MAX_PLACES * 5
     while at >= 0 and left:
         left -= 1
