@@ -85,7 +85,11 @@ def classes(runs: Sequence[Run]) -> Measured:
     units = [(f"{run.set}/{run.cluster}", said, true) for run, said, true, _ in pairs]
     drawn = [(unit, float(row["weight"])) for unit, (_, _, _, row) in zip(units, pairs, strict=True) if row["weight"]]
     right = sum(weight for (_, said, true), weight in drawn if said == true)
-    readers = [(c, row["pass_a"], row["pass_b"]) for (c, _, _), (_, _, _, row) in zip(units, pairs, strict=True)]
+    readers = [
+        (c, row["pass_a"], row["pass_b"])
+        for (c, _, _), (_, _, _, row) in zip(units, pairs, strict=True)
+        if row["pass_b"]  # some runs were read once
+    ]
     measured.figures = {
         "kappa": stats.bootstrap(units, stats.kappa),
         "kappa of the random draw": stats.bootstrap((unit for unit, _ in drawn), stats.kappa),
