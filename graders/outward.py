@@ -48,6 +48,7 @@ _ERROR_TYPE = re.compile(r"(?:^|: )([A-Z][A-Za-z0-9_]{0,99})(?:: |$)")
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 _SPAN_ID = re.compile(r"[0-9a-f]{16}")
 _FIELDS = COLUMNS["grades"]
+_GRADER, _OUTCOME = _FIELDS.index("Grader"), _FIELDS.index("Outcome")
 
 log = logging.getLogger(__name__)
 
@@ -96,12 +97,18 @@ class Emitter:
         """Events that are neither emitted, failed nor dropped yet."""
         return len(self._waiting) + self._sending
 
-    def emit(self, lines: bytes) -> None:
-        """Take the grades that were stored: rows as `store.rows` writes them."""
+    def emit(self, grades: bytes) -> None:
+        """Take the grades that were stored: columns as `store.rows` writes them."""
         now = time.time_ns()
         try:
-            rows = [dict(zip(_FIELDS, orjson.loads(line), strict=True)) for line in lines.splitlines()]
-            rows = [r for r in rows if r["Outcome"] in self._outcomes and self._wanted.match(r["Grader"])]
+            columns = orjson.loads(grades or b"[]")
+            names = set(columns[_GRADER]) if columns else ()
+            wanted = {name for name in names if self._wanted.match(name)}
+            rows = [
+                dict(zip(_FIELDS, row, strict=True))
+                for row in zip(*columns, strict=True)
+                if row[_OUTCOME] in self._outcomes and row[_GRADER] in wanted
+            ]
         except Exception:
             log.exception("grades cannot be emitted")
             return

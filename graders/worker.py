@@ -99,7 +99,7 @@ class Worker:
         poll_s: float = 1.0,
         after: Callable[[bytes], None] | None = None,
     ) -> None:
-        """`after` is given the grades, as lines of `store.rows`, once they are stored."""
+        """`after` is given the grades, as columns of `store.rows`, once they are stored."""
         self._store = store
         self._graders = graders
         self._judge = judge or InProcess(graders)
@@ -243,8 +243,11 @@ class Worker:
             completeness = Completeness.TRUNCATED if large else Completeness.COMPLETE
             if only:
                 self._store.carry_over([row["TraceId"]], only)
-            self._store.insert_grades([error_grade(row["TraceId"], "", KEEP, reason, row["Generation"] + 1)])
+            grade = error_grade(row["TraceId"], "", KEEP, reason, row["Generation"] + 1)
+            self._store.insert_grades([grade])
             self._store.insert_columns("graded_traces", rows.columns([self._mark(row, only, completeness)]))
+            if self._after is not None:
+                self._after(rows.columns([rows.grade_row(grade)]))
 
     def _mark(self, row: dict[str, Any], only: frozenset[str], completeness: Completeness) -> tuple[Any, ...]:
         grader_set = row["GraderSet"] if only else self._graders.digest

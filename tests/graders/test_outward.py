@@ -95,8 +95,8 @@ def emitter(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cal
         one.close(0.2)
 
 
-def lines(*grades: Grade) -> bytes:
-    return rows.lines(map(rows.grade_row, grades))
+def stored(*grades: Grade) -> bytes:
+    return rows.columns(map(rows.grade_row, grades))
 
 
 def a_grade(**fields: Any) -> Grade:
@@ -138,7 +138,7 @@ def test_an_event_stands_in_the_span_it_judges_and_quotes_nothing(
     emitter: Callable[..., Emitter], receiver: Receiver
 ) -> None:
     subject = emitter(headers={"authorization": "Bearer t"})
-    subject.emit(lines(FULL))
+    subject.emit(stored(FULL))
     until(lambda: subject.emitted == 1)
     ((headers, request),) = receiver.requests
     assert headers["authorization"] == "Bearer t"
@@ -165,7 +165,7 @@ def test_an_event_stands_in_the_span_it_judges_and_quotes_nothing(
 
 def test_content_is_told_when_it_is_asked_for(emitter: Callable[..., Emitter], receiver: Receiver) -> None:
     subject = emitter(content=True)
-    subject.emit(lines(FULL))
+    subject.emit(stored(FULL))
     until(lambda: subject.emitted == 1)
     told = plain(receiver.records[0])
     assert told["gen_ai.evaluation.explanation"] == told["tracegrade.grade.subject"] == SECRET
@@ -186,7 +186,7 @@ def test_what_broke_is_the_type_of_the_error(
     emitter: Callable[..., Emitter], receiver: Receiver, reason: str, type_: str
 ) -> None:
     subject = emitter()
-    subject.emit(lines(a_grade(outcome=Outcome.ERROR, reason=reason), a_grade()))
+    subject.emit(stored(a_grade(outcome=Outcome.ERROR, reason=reason), a_grade()))
     until(lambda: subject.emitted == 2)
     assert [plain(record).get("error.type") for record in receiver.records] == [type_, None]
 
@@ -194,7 +194,7 @@ def test_what_broke_is_the_type_of_the_error(
 def test_only_the_graders_and_outcomes_one_asks_for(emitter: Callable[..., Emitter], receiver: Receiver) -> None:
     subject = emitter(graders=["tools/*", "evidence/numbers"], outcomes=["fail"])
     subject.emit(
-        lines(
+        stored(
             a_grade(),
             a_grade(outcome=Outcome.PASS),
             a_grade(outcome=Outcome.SKIP),
@@ -209,14 +209,14 @@ def test_only_the_graders_and_outcomes_one_asks_for(emitter: Callable[..., Emitt
 
 def test_skips_are_not_told_unless_asked_for(emitter: Callable[..., Emitter]) -> None:
     subject = emitter()
-    subject.emit(lines(a_grade(outcome=Outcome.SKIP)))
+    subject.emit(stored(a_grade(outcome=Outcome.SKIP)))
     assert subject.waiting == 0
 
 
 def test_many_go_together(emitter: Callable[..., Emitter], receiver: Receiver) -> None:
     subject = emitter()
     for number in range(40):
-        subject.emit(lines(*(a_grade(subject=f"{number}-{i}") for i in range(50))))
+        subject.emit(stored(*(a_grade(subject=f"{number}-{i}") for i in range(50))))
     until(lambda: subject.emitted == 2000)
     assert len(receiver.records) == 2000
     assert 4 <= len(receiver.requests) <= 12
@@ -227,25 +227,27 @@ def test_ids_that_are_none_stop_nothing(
     emitter: Callable[..., Emitter], receiver: Receiver, ids: tuple[str, str]
 ) -> None:
     subject = emitter()
-    subject.emit(lines(a_grade(trace_id=ids[0], span_id=ids[1])))
-    subject.emit(lines(a_grade()))
+    subject.emit(stored(a_grade(trace_id=ids[0], span_id=ids[1])))
+    subject.emit(stored(a_grade()))
     until(lambda: subject.waiting == 0)
     assert (subject.emitted, subject.failed) == (2, 0)
     assert receiver.records[-1].trace_id.hex() == TRACE
 
 
-@pytest.mark.parametrize("garbage", [b"", b"\n", b"{}\n", b"[1,2]\n", b"\xff\n", b"null\n"])
-def test_lines_that_are_no_grades_stop_nothing(emitter: Callable[..., Emitter], garbage: bytes) -> None:
+@pytest.mark.parametrize(
+    "garbage", [b"", b"\n", b"{}", b"[]", b"[1,2]", b"[[],[]]", b"[[1],[2],[3]]", b"\xff", b"null"]
+)
+def test_what_is_no_grades_stops_nothing(emitter: Callable[..., Emitter], garbage: bytes) -> None:
     subject = emitter()
     subject.emit(garbage)
-    subject.emit(lines(a_grade()))
+    subject.emit(stored(a_grade()))
     until(lambda: subject.emitted == 1)
 
 
 def test_what_an_endpoint_refuses_is_counted(emitter: Callable[..., Emitter], receiver: Receiver) -> None:
     receiver.status = 400
     subject = emitter()
-    subject.emit(lines(a_grade(), a_grade(subject="b")))
+    subject.emit(stored(a_grade(), a_grade(subject="b")))
     until(lambda: subject.failed == 2)
     assert receiver.answered == 1, "what is refused for good is not sent again"
     assert (subject.emitted, subject.dropped, subject.waiting) == (0, 0, 0)
@@ -255,7 +257,7 @@ def test_a_dead_endpoint_costs_no_time_and_bounded_memory(emitter: Callable[...,
     port = receiver.start()
     receiver.stop()
     subject = emitter(port, timeout_seconds=60, most_waiting=1000)
-    block = lines(*(a_grade(subject=str(i)) for i in range(100)))
+    block = stored(*(a_grade(subject=str(i)) for i in range(100)))
     started = time.monotonic()
     for _ in range(100):
         subject.emit(block)
@@ -274,7 +276,7 @@ def test_a_slow_endpoint_keeps_nobody_waiting(emitter: Callable[..., Emitter], r
     subject = emitter()
     started = time.monotonic()
     for _ in range(20):
-        subject.emit(lines(a_grade()))
+        subject.emit(stored(a_grade()))
     assert time.monotonic() - started < 0.4
     until(lambda: subject.emitted == 20)
 
@@ -282,14 +284,14 @@ def test_a_slow_endpoint_keeps_nobody_waiting(emitter: Callable[..., Emitter], r
 def test_an_endpoint_that_comes_back_gets_what_waited(emitter: Callable[..., Emitter], receiver: Receiver) -> None:
     subject = emitter(timeout_seconds=30)
     port = receiver.server.server_address[1] if receiver.server else 0
-    subject.emit(lines(a_grade(subject="before")))
+    subject.emit(stored(a_grade(subject="before")))
     until(lambda: subject.emitted == 1)
     receiver.stop()
-    subject.emit(lines(a_grade(label="meanwhile")))
+    subject.emit(stored(a_grade(label="meanwhile")))
     until(lambda: subject.waiting == 1)
     time.sleep(0.1)
     receiver.start(port)
-    subject.emit(lines(a_grade(label="after")))
+    subject.emit(stored(a_grade(label="after")))
     until(lambda: subject.emitted == 3, 20)
     assert [plain(r).get("tracegrade.grade.label") for r in receiver.records] == [None, "meanwhile", "after"]
     assert (subject.failed, subject.dropped) == (0, 0)
@@ -301,20 +303,20 @@ def test_an_endpoint_that_was_away_for_long_gets_what_comes_then(
     port = receiver.start()
     receiver.stop()
     subject = emitter(port, timeout_seconds=0.2)
-    subject.emit(lines(a_grade(label="lost")))
+    subject.emit(stored(a_grade(label="lost")))
     until(lambda: subject.failed == 1)
     receiver.start(port)
-    subject.emit(lines(a_grade(label="after")))
+    subject.emit(stored(a_grade(label="after")))
     until(lambda: subject.emitted == 1)
     assert [plain(r)["tracegrade.grade.label"] for r in receiver.records] == ["after"]
 
 
 def test_closing_sends_what_waits_and_takes_nothing_more(emitter: Callable[..., Emitter], receiver: Receiver) -> None:
     subject = emitter()
-    subject.emit(lines(*(a_grade(subject=str(i)) for i in range(700))))
+    subject.emit(stored(*(a_grade(subject=str(i)) for i in range(700))))
     subject.close()
     assert subject.emitted == 700
-    subject.emit(lines(a_grade()))
+    subject.emit(stored(a_grade()))
     assert (subject.dropped, subject.waiting) == (1, 0)
 
 
