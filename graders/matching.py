@@ -20,6 +20,7 @@ for a whole case by words in `expect.compare`.
 | word in `expect.compare` | as if everywhere stood |
 |---|---|
 | `loose_text`, `numeric_text`, `dates`, `unordered` | `$text`; `$number`; `$date`; `$set` |
+| `json_text` | a list or an object asked for is also found in a text that is its JSON |
 | `only` | `$only`, also for the arguments as a whole |
 | `loose_names` | names of tools and arguments are compared without case and punctuation: `math.hypot` is `math_hypot` |
 
@@ -35,9 +36,9 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Literal
 
-from graders.content import number
+from graders.content import decode, number
 
-Word = Literal["loose_text", "numeric_text", "dates", "unordered", "only", "loose_names"]
+Word = Literal["loose_text", "numeric_text", "dates", "unordered", "json_text", "only", "loose_names"]
 """What `expect.compare` may hold."""
 
 _MAX_UNORDERED = 200
@@ -106,11 +107,14 @@ def _wrong(form: str, inner: Any) -> str:
 def _fits(expected: Any, actual: Any, words: Collection[str], depth: int) -> bool:
     if depth > _MAX_DEPTH:
         return False
+    container = isinstance(expected, Mapping | list | tuple)
+    if isinstance(expected, Mapping) and len(expected) == 1:
+        (key,) = expected
+        if key in _FORMS:
+            return _FORMS[key](expected[key], actual, words, depth + 1)
+    if container and isinstance(actual, str) and "json_text" in words:
+        actual = decode(actual)
     if isinstance(expected, Mapping):
-        if len(expected) == 1:
-            (key,) = expected
-            if key in _FORMS:
-                return _FORMS[key](expected[key], actual, words, depth + 1)
         return isinstance(actual, Mapping) and _object(expected, actual, words, depth, "only" in words)
     if actual is _NOTHING:
         return False
@@ -168,6 +172,8 @@ def _given(inner: Any, actual: Any, words: Collection[str], depth: int) -> bool:
 
 
 def _contains(inner: Any, actual: Any, words: Collection[str], depth: int) -> bool:
+    if isinstance(actual, str) and "json_text" in words and actual[:1] == "[":
+        actual = decode(actual)
     if isinstance(actual, list | tuple):
         return any(_fits(inner, item, words, depth) for item in actual)
     if not isinstance(inner, str) or not isinstance(actual, str):
@@ -176,6 +182,8 @@ def _contains(inner: Any, actual: Any, words: Collection[str], depth: int) -> bo
 
 
 def _set(inner: Any, actual: Any, words: Collection[str], depth: int) -> bool:
+    if isinstance(actual, str) and "json_text" in words:
+        actual = decode(actual)
     if not isinstance(actual, list | tuple) or not isinstance(inner, list | tuple) or len(inner) != len(actual):
         return False
     if len(inner) > _MAX_UNORDERED:
@@ -185,6 +193,8 @@ def _set(inner: Any, actual: Any, words: Collection[str], depth: int) -> bool:
 
 
 def _only(inner: Any, actual: Any, words: Collection[str], depth: int) -> bool:
+    if isinstance(actual, str) and "json_text" in words:
+        actual = decode(actual)
     return isinstance(inner, Mapping) and isinstance(actual, Mapping) and _object(inner, actual, words, depth, True)
 
 

@@ -17,7 +17,7 @@ NAMES = st.text(alphabet="abcxyz_", min_size=1, max_size=4)
 VALUES = st.recursive(
     SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=12
 )
-WORDS: tuple[Word, ...] = ("loose_text", "numeric_text", "dates", "unordered", "only", "loose_names")
+WORDS: tuple[Word, ...] = ("loose_text", "numeric_text", "dates", "unordered", "json_text", "only", "loose_names")
 
 
 @given(VALUES, st.sets(st.sampled_from(WORDS)))
