@@ -239,7 +239,7 @@ class GateService:
         """How many traces a stored decision rests on that were graded again since, and which; None where what it rests on was
         not recorded. Raises `NotFound`."""
         found = evidence.read_superseded(self._store, decision_id, self._row(decision_id)["DecidedAtMs"])
-        return found and found.to_json()
+        return None if found is None else found.to_json()
 
     def _row(self, decision_id: str) -> dict[str, Any]:
         rows = self._rows(decision_id=decision_id, limit=1) if decision_id else []

@@ -58,7 +58,7 @@ def rows(native: bytes) -> Sequence[Sequence[Any]]:
     """The rows of an answer in the Native format."""
     if not native:
         return ()
-    result = NativeTransform.parse_response(RespBuffCls(_Source(native)), QueryContext())
+    result = NativeTransform.parse_response(RespBuffCls(_Source(native)), QueryContext())  # type: ignore[no-untyped-call]
     assert isinstance(result, QueryResult)
     return result.result_rows
 
