@@ -34,6 +34,8 @@ from store.yamlfile import ConfigError, load_yaml, parse_yaml
 _MILLION = 1_000_000
 _NS = 1_000_000_000
 _MOST_REMEMBERED = 4096
+_MOST_READ = 200
+"""Letters of a name; none that has a price is as long."""
 
 Price = Annotated[float, Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 
@@ -142,11 +144,11 @@ class PriceTable(_Part):
 
     def entry(self, model: str, provider: str) -> Entry | None:
         """The entry about a model bought from a provider."""
-        known, key = self._known, (model, provider)
+        known, key = self._known, (model[:_MOST_READ], provider[:_MOST_READ])
         if key not in known:
             if len(known) >= _MOST_REMEMBERED:  # names come from telemetry
                 known.clear()
-            known[key] = self._entry(*(text.lower().strip()[:200] for text in key))
+            known[key] = self._entry(*(text.lower().strip() for text in key))
         return known[key]
 
     def _entry(self, model: str, provider: str) -> Entry | None:

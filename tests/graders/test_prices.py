@@ -110,8 +110,9 @@ def test_names_of_strangers_find_a_price_or_none(name: str) -> None:
 def test_many_names_are_not_remembered_for_ever() -> None:
     table = PriceTable()
     for number in range(10_000):
-        table.entry(f"m{number}", "")
+        table.entry(f"{number}" + "m" * 10_000, "p" * 10_000)
     assert len(table._known) < 5_000
+    assert max(len(text) for key in table._known for text in key) <= 200
 
 
 def doubled(**second: Any) -> Trace:
