@@ -1,4 +1,4 @@
-"""What agents did in the end: 360 runs that were read twice and 90 that were read once (bench/labels), against what the grader finds.
+"""What agents did in the end: 360 runs that were read twice and 90 read once (bench/labels), against what the grader finds.
 
 The floors lie a little below what was measured. Half of the labels, told by a digest of the conversation, was set aside while
 rules were made: what the grader got wrong there was not looked at.

@@ -109,6 +109,17 @@ def test_the_exit_code_is_the_verdict(server: Any, tracegrade: Cli) -> None:
     assert unknown.returncode in (3, 4), unknown.stdout + unknown.stderr
 
 
+def test_the_panel_counts_the_runs_of_an_arm(server: Any, tracegrade: Cli) -> None:
+    given = ("panel", "--config", server.config_file, "--suite", server.data_dir / "suite.yaml")
+    found = json.loads(tracegrade(*given, "--arm", "version=1.0", "--json").stdout)
+    assert found["suite"] == "demo"
+    assert found["foreign"] == CASES  # its cases expect no action
+    assert found["over_refusal"]["share"] is None
+    shown = tracegrade(*given, "--arm", "version=1.0")
+    assert shown.returncode == 0, shown.stderr
+    assert "over-refusal" in shown.stdout
+
+
 def test_the_decision_is_kept_with_its_digests(server: Any, tracegrade: Cli) -> None:
     document = json.loads(decide(tracegrade, server, "version=1.2", "--json").stdout)
     with urllib.request.urlopen(f"http://{server.addresses.gate}/v1/decisions/{document['id']}") as answer:
