@@ -30,7 +30,7 @@ _WORDS: Mapping[str, object] = {
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
 }  # fmt: skip
 
-_SECRET = frozenset(("tokens", "key", "password"))
+_SECRET = frozenset(("tokens", "key", "password", "headers"))
 """What stands under these keys is not shown in messages."""
 
 _Path = tuple[str | int, ...]

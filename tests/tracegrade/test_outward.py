@@ -133,6 +133,16 @@ def test_headers_are_not_shown(tracegrade: Callable[..., Any], tmp_path: Path) -
     assert "1234" not in shown.stdout + shown.stderr
 
 
+@pytest.mark.parametrize("headers", ["Bearer 1234", "{authorization: 1234}"])
+def test_headers_are_not_shown_in_messages_either(tracegrade: Callable[..., Any], tmp_path: Path, headers: str) -> None:
+    file = tmp_path / "tracegrade.yaml"
+    file.write_text(f"grading: {{emit: {{headers: {headers}}}}}")
+    refused = tracegrade("config", "--config", file)
+    assert refused.returncode != 0
+    assert "grading.emit.headers" in refused.stderr
+    assert "1234" not in refused.stdout + refused.stderr
+
+
 @pytest.mark.parametrize(
     "emit", ["{endpoint: otel:4318}", "{endpoint: https://x}", "{outcomes: [passed]}", "{timeout_seconds: 0}"]
 )
