@@ -38,8 +38,12 @@ class Records:
         found = (*trace.approvals, *trace.related.approvals)
         if found:
             asked = {a.approval_id: a for a in found if a.approval_id and (a.call_id or a.tool_name)}
+            proposed: dict[str, Approval] = {}
             for approval in sorted(found, key=_order):
-                known = _joined(approval, asked.get(approval.approval_id))
+                request = asked.get(approval.approval_id) or proposed.get(approval.call_id)
+                known = _joined(approval, request)
+                if known.outcome == "require_approval" and known.call_id and known.arguments_hash:
+                    proposed[known.call_id] = known
                 if known.call_id:
                     self.by_call[known.call_id].append(known)
                 if known.tool_name and (not known.call_id or known.scope != "once"):
