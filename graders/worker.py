@@ -251,7 +251,8 @@ class Worker:
 
     def _mark(self, row: dict[str, Any], only: frozenset[str], completeness: Completeness) -> tuple[Any, ...]:
         grader_set = row["GraderSet"] if only else self._graders.digest
-        return rows.mark_row(row["TraceId"], row["Generation"] + 1, row["LastIngested"], completeness, grader_set)
+        generation, arrived = row["Generation"] + 1, row["LastIngested"]
+        return rows.mark_row(row["TraceId"], generation, arrived, completeness, grader_set, row["Spans"])
 
 
 def _conversations(portion: Sequence[dict[str, Any]]) -> set[str]:

@@ -34,7 +34,7 @@ COLUMNS = {
         "ArgumentsHash", "ApprovalId", "Time", "Expires", "Evidence", "SpanId", "Generation",
     ),
     "conversations": ("ConversationId", "TraceId"),
-    "graded_traces": ("TraceId", "Generation", "LastIngested", "Completeness", "GraderSet"),
+    "graded_traces": ("TraceId", "Generation", "LastIngested", "Completeness", "GraderSet", "SpanRows"),
 }  # fmt: skip
 """Of what is written here, the columns in their order."""
 
@@ -242,15 +242,10 @@ def approval_rows(
 
 
 def mark_row(
-    trace_id: str, generation: int, last_ingested_ms: int, completeness: str, grader_set: str
+    trace_id: str, generation: int, last_ingested_ms: int, completeness: str, grader_set: str, span_rows: int
 ) -> tuple[Any, ...]:
-    return (
-        trace_id,
-        generation,
-        f"{last_ingested_ms // 1000:010d}.{last_ingested_ms % 1000:03d}",
-        completeness,
-        grader_set,
-    )
+    arrived = f"{last_ingested_ms // 1000:010d}.{last_ingested_ms % 1000:03d}"
+    return trace_id, generation, arrived, completeness, grader_set, span_rows
 
 
 def _time(ns: int) -> str:

@@ -37,6 +37,11 @@ ENGINE = ${divided:ReplacingMergeTree(WrittenAt)}
 ORDER BY (ConversationId, TraceId)
 TTL toDateTime(WrittenAt) + INTERVAL ${retention_days} DAY;
 
+-- How many rows of spans a grading saw. Two inserts may overlap: the one that began first, and so has the earlier arrival, may be
+-- there last, after the trace was marked with the later one.
+ALTER TABLE ${spread:graded_traces} ADD COLUMN IF NOT EXISTS SpanRows UInt64 DEFAULT 0;
+ALTER TABLE ${here:graded_traces} ADD COLUMN IF NOT EXISTS SpanRows UInt64 DEFAULT 0;
+
 -- The tool calls and the approvals that count: those of the newest generation of each trace.
 CREATE VIEW IF NOT EXISTS ${spread:tool_calls_v} AS
 SELECT c.*

@@ -19,12 +19,12 @@ FROM
 ) AS t
 LEFT JOIN
 (
-    SELECT TraceId, Generation, LastIngested
+    SELECT TraceId, Generation, LastIngested, SpanRows
     FROM graded_traces FINAL
     WHERE TraceId IN (SELECT TraceId FROM candidates)
 ) AS g ON t.TraceId = g.TraceId
 WHERE t.AgentSpans > 0
-  AND (g.Generation = 0 OR t.LastIngested > g.LastIngested)
+  AND (g.Generation = 0 OR t.LastIngested > g.LastIngested OR (g.SpanRows > 0 AND t.Spans != g.SpanRows))
   AND (
       (t.Root = 1 AND t.LastIngested <= now64(3) - toIntervalMillisecond({grace_ms:UInt64}))
       OR t.LastIngested <= now64(3) - toIntervalMillisecond({idle_ms:UInt64})

@@ -4,7 +4,7 @@
 SELECT
     t.TraceId AS TraceId, toUnixTimestamp64Milli(t.LastIngested) AS LastIngested, g.Generation AS Generation,
     t.Spans AS Spans, t.ConversationId AS ConversationId, t.CaseId AS CaseId, g.GraderSet AS GraderSet,
-    toUInt8(g.Generation = 0 OR t.LastIngested > g.LastIngested) AS Grown
+    toUInt8(g.Generation = 0 OR t.LastIngested > g.LastIngested OR (g.SpanRows > 0 AND t.Spans != g.SpanRows)) AS Grown
 FROM
 (
     SELECT TraceId, max(RootSeen) AS Root, max(LastIngested) AS LastIngested, sum(AgentSpanRows) AS AgentSpans, sum(SpanRows) AS Spans,
@@ -15,7 +15,7 @@ FROM
 ) AS t
 LEFT JOIN
 (
-    SELECT TraceId, Generation, LastIngested, GraderSet, GradedAt FROM graded_traces FINAL WHERE TraceId > {after:String}
+    SELECT TraceId, Generation, LastIngested, SpanRows, GraderSet, GradedAt FROM graded_traces FINAL WHERE TraceId > {after:String}
 ) AS g ON t.TraceId = g.TraceId
 LEFT JOIN
 (

@@ -22,9 +22,11 @@ from graders import isolation as isolation_module
 from graders.batch import Batch, Item
 from graders.isolation import Isolated, IsolationFailed, Strikes
 from graders.testing import conversation
+from graders.worker import Worker
 from store import rows
-from store.client import Store
+from store.client import Store, connect
 from store.errors import Retryable
+from store.http import EngineServer
 from store.types import Span
 
 IDS = [f"{number:032x}" for number in (1, 2, 3)]
@@ -220,3 +222,30 @@ sys.stdin.read()
     while Path(f"/proc/{child}").exists() and "Z" not in Path(f"/proc/{child}/stat").read_text().split(")")[1][:3]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_worker_with_a_process_of_its_own_on_a_server(
+    hostile: ModuleType, engine_path: Path, store: Store, send: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same over HTTP; a trace whose grading cannot be finished stops no other."""
+    monkeypatch.setattr(isolation_module, "_MAX_CULPRITS", 0)
+    send("s1", [span for number in (1, 2, 3) for span in spans_of(number)])
+    sets = graders(hostile, "dies")
+    with (
+        EngineServer(engine_path, database=store.database, readonly=False) as server,
+        connect(f"clickhouse://127.0.0.1:{server.port}/{store.database}") as remote,
+        Isolated(sets) as judge,
+    ):
+        subject = Worker(remote, sets, judge=judge, grace_ms=0)
+        assert subject.run_once() == 3
+        assert subject.run_once() == 0
+        assert subject.progress.failed == 1
+    found = store.query(
+        "SELECT TraceId, Grader, Outcome, Reason FROM grades_v WHERE Grader LIKE 'test/%' OR Outcome = 'error'"
+    )
+    assert {(row["TraceId"][-1], row["Grader"], row["Outcome"]) for row in found} == {
+        ("1", "test/hostile", "pass"),
+        ("2", "worker/keep", "error"),
+        ("3", "test/hostile", "pass"),
+    }
+    assert any("its process died (SIGSEGV)" in row["Reason"] for row in found)

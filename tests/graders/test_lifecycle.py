@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -120,6 +121,23 @@ def test_what_comes_late_makes_a_new_generation(
     assert found(store)[0] == 1, "and what was found counts meanwhile"
     assert grade(store) == 1
     assert found(store)[:2] == (2, completeness)
+    assert grade(store) == 0
+
+
+def test_what_began_to_arrive_first_and_was_there_last_is_late_too(store: Store, send: Send) -> None:
+    """An insert that takes long has an arrival before that of one that overtook it."""
+    send("s1", [root()])
+    row = store.query("SELECT * FROM traces")[0]
+    assert grade(store) == 1
+    slow = {
+        "TraceId": TRACE,
+        "SpanRows": 1,
+        "AgentSpanRows": 1,
+        "LastIngested": row["LastIngested"] - timedelta(seconds=9),
+    }
+    store.insert("traces", [{**row, **slow}])
+    assert grade(store) == 1
+    assert found(store)[0] == 2
     assert grade(store) == 0
 
 
