@@ -38,7 +38,7 @@ class Known(Grader, name="tools/known", version="2"):
                 yield passed(f"{call.name} was offered", **place)
             else:
                 names = ", ".join(sorted(own or offered)[:20])
-                label = "not_offered_here" if call.name in offered else "not_offered"
+                label = "not_offered_here" if call.name in offered else ""
                 reason = f"{call.name or 'a tool without a name'} was not offered; offered: {names}"
                 yield failed(reason, label=label, **place)
 
