@@ -25,10 +25,10 @@ Pair = tuple[str, str]
 """The class found and the one that was agreed on."""
 
 FLOORS = {
-    "answer": (0.94, 0.86),
-    "abstain": (0.76, 0.78),
+    "answer": (0.93, 0.88),
+    "abstain": (0.78, 0.78),
     "clarify": (0.77, 0.83),
-    "refuse": (0.78, 0.85),
+    "refuse": (0.83, 0.88),
     "escalate": (0.97, 0.97),
 }
 """Precision and recall."""

@@ -9,8 +9,8 @@ Kinds of sentences, as the files name them:
 
 - `handover`: it says that the matter is, or is being, given to somebody else.
 - `ask`: it asks the user for something. `offer`: it offers more, or somebody else; no step waits for a reply.
-- `rule`: it declines because of a rule, a policy, safety or propriety. `bare`: it declines and gives no reason. `lack`: it
-  lacks knowledge, data, a tool, or met an error.
+- `rule`: it declines, or says that something may not be done. `norm`: it names a policy, safety or propriety as what stands in
+  the way. `bare`: it declines and gives no reason. `lack`: it lacks knowledge, data, a tool, or met an error.
 - `aside`: what it declines is not the user's request but one that stood in a tool result.
 - `done`: it reports a deed or begins to give what was asked for. `advice`: it sends the user elsewhere, or tells of its tools.
 - `courtesy`: thanks, wishes, apologies.
@@ -31,7 +31,7 @@ import yaml
 from pydantic import BaseModel
 
 Action = Literal["answer", "abstain", "clarify", "refuse", "escalate"]
-Kind = Literal["handover", "offer", "ask", "courtesy", "aside", "rule", "bare", "lack", "done", "advice"]
+Kind = Literal["handover", "offer", "ask", "courtesy", "aside", "rule", "norm", "bare", "lack", "done", "advice"]
 Confidence = Literal["high", "medium", "low"]
 
 LANGUAGES = ("en", "de", "fr", "es", "pt", "it", "nl", "ja", "zh", "ko")
@@ -305,6 +305,9 @@ class _Page:
         return None
 
 
+_KINDS: tuple[Kind, ...] = get_args(Kind)
+_LED = 200
+"""Plain characters at the beginning that make an answer of a text."""
 _PLAIN = 120
 """Plain characters that make an answer of a text which also says that it lacks or declines something."""
 
@@ -323,7 +326,7 @@ def _decide(page: _Page) -> Reading:
         for before, s in zip((None, *page.last), page.last, strict=False)
         if s in told and (hit := _asks(page, s, before))
     ]
-    negatives = [hit for s in told if (hit := page.hit(s, "rule", "bare", "lack")) and not page.hit(s, "offer")]
+    negatives = [hit for s in told if (hit := page.hit(s, "rule", "norm", "bare", "lack")) and not page.hit(s, "offer")]
     if not asked and not negatives:
         if page.hit(ends[0], "courtesy") and all(page.hit(s, "courtesy", "offer") for s in ends):
             return Reading("answer", (), "low", name, courtesy=True)
@@ -332,7 +335,7 @@ def _decide(page: _Page) -> Reading:
             return Reading("clarify", (offered,), "medium", name, ("offers_handover",))
         return Reading("answer", (), "medium" if offered else "high", name)
 
-    given = _given(page)
+    given = bool(_given(page)) or (_led(page) and not any(hit.kind == "rule" for hit in negatives))
     marks: tuple[str, ...] = ()
     if negatives and any(page.hit(s, "aside") for s in ends):
         marks = ("declined_instructions",)
@@ -344,12 +347,12 @@ def _decide(page: _Page) -> Reading:
         marks = (*marks, "offers_handover")
     if asked and not (given and asked[-1].rule == "question"):  # after something given, a question may be an offer
         return Reading("clarify", (asked[-1], *negatives[:1]), "medium" if given else "high", name, marks)
-    rules = [hit for hit in negatives if hit.kind == "rule"]
+    rules = [hit for hit in negatives if hit.kind in ("rule", "norm")]
     lacks = [hit for hit in negatives if hit.kind == "lack"]
     if given or not negatives:
         if negatives:
             marks = (*marks, "partial_refusal" if rules or not lacks else "answer_with_caveat")
-        return Reading("answer", (*given[:1], *(rules or negatives)[:1]), "medium", name, marks)
+        return Reading("answer", (*_given(page)[:1], *(rules or negatives)[:1]), "medium", name, marks)
     if rules or not lacks:
         return Reading("refuse", tuple((rules or negatives)[:2]), "medium" if lacks else "high", name, marks)
     return Reading("abstain", tuple(lacks[:2]), "high", name, marks)
@@ -380,10 +383,20 @@ def _asks(page: _Page, sentence: _Sentence, before: _Sentence | None) -> Hit | N
     return hit
 
 
+def _led(page: _Page) -> bool:
+    """Whether the text begins with an answer: plain sentences before it first declines, lacks or asks. What it names of norms
+    and gaps afterwards is part of the subject, or a caveat."""
+    length = 0
+    for s in page.first:
+        if page.hit(s, *_KINDS):
+            break
+        length += s.end - s.start
+    return length >= _LED
+
+
 def _plain(page: _Page) -> int:
     """Characters of sentences that are of no kind."""
-    kinds: tuple[Kind, ...] = get_args(Kind)
-    return sum(s.end - s.start for s in page.sentences() if not page.hit(s, *kinds))
+    return sum(s.end - s.start for s in page.sentences() if not page.hit(s, *_KINDS))
 
 
 def _given(page: _Page) -> list[Hit]:
@@ -391,5 +404,5 @@ def _given(page: _Page) -> list[Hit]:
     return [
         hit
         for s in page.sentences()
-        if not page.hit(s, "rule", "bare", "lack", "offer", "ask") and (hit := page.hit(s, "done"))
+        if not page.hit(s, "rule", "norm", "bare", "lack", "offer", "ask") and (hit := page.hit(s, "done"))
     ]
