@@ -4,7 +4,7 @@
 a table of your own comes before it. The price in force when a call began counts. What is not in the table is unknown, never
 free: a model that is not listed, one bought from somebody who sells it at a price of their own (`elsewhere`), a day before the
 first price known. Discounts telemetry does not show are left out: batches, committed use, free tiers; so are charges that
-are not for tokens. A cache is priced as written for five minutes.
+are not for tokens. A cache is priced as written for minutes unless a call tells that it was for an hour.
 
     prices:
       - models: [support-4o]        # a deployment's name, or a shell pattern; case does not matter
@@ -57,13 +57,16 @@ class Rates(_Part):
     """Input that came from a cache; None charges it like any other."""
     cache_write: Price | None = None
     """Input that was put into one; None charges it like any other."""
+    cache_write_1h: Price | None = None
+    """Input that was put into one for an hour, where telemetry tells; None charges it as `cache_write`."""
 
     def cost(self, used: Tokens) -> float:
         """Dollars for one call whose input and output are known."""
-        read, write = used.cache_read or 0, used.cache_write or 0
+        read, write, long = used.cache_read or 0, used.cache_write or 0, used.cache_write_1h or 0
+        written = self.input if self.cache_write is None else self.cache_write
         dollars = ((used.input or 0) - read - write) * self.input + (used.output or 0) * self.output
         dollars += read * (self.input if self.cache_read is None else self.cache_read)
-        dollars += write * (self.input if self.cache_write is None else self.cache_write)
+        dollars += (write - long) * written + long * (written if self.cache_write_1h is None else self.cache_write_1h)
         return dollars / _MILLION
 
 

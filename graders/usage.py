@@ -26,6 +26,8 @@ class Tokens(NamedTuple):
     cache_read: int | None
     cache_write: int | None
     reasoning: int | None
+    cache_write_1h: int | None = None
+    """Of those written, how many for an hour rather than for minutes."""
 
 
 class Usage(NamedTuple):
@@ -107,7 +109,8 @@ def tokens_of(span: Span) -> Tokens:
         taken += cached
     if given is not None and reasoning and (span.dialect in keys.apart.output or reasoning > given):
         given += reasoning
-    return Tokens(taken, given, read, write, reasoning)
+    long = _count(attributes, keys.cache_write_1h) if write else None
+    return Tokens(taken, given, read, write, reasoning, long and min(long, write or 0))
 
 
 @cache

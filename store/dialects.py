@@ -127,6 +127,8 @@ class UsageKeys(_Part):
     provider: tuple[str, ...]
     cache_read: tuple[str, ...]
     cache_write: tuple[str, ...]
+    cache_write_1h: tuple[str, ...]
+    """Of those written, how many for an hour."""
     reasoning: tuple[str, ...]
     apart: Apart
 
