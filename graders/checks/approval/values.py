@@ -23,7 +23,10 @@ _NUMBER = re.compile(
     re.IGNORECASE,
 )
 _PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
-_MONEY = frozenset("amount price cost sum fee fees charge fare budget balance deposit salary usd eur".split())
+_MONEY = frozenset({
+    "amount", "price", "cost", "sum", "fee", "fees", "charge",
+    "fare", "budget", "balance", "deposit", "salary", "usd", "eur",
+})  # fmt: skip
 _EACH = re.compile(r"\b(?:each|per|apiece|every)\b", re.IGNORECASE)
 _BIRTH = re.compile(r"birth|\bdob\b", re.IGNORECASE)
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")

@@ -50,7 +50,9 @@ def consent(rules: UserConfirmation, reply: str) -> str | None:
     return None
 
 
-_COMMON = frozenset("get the and for with tool tools mcp function call all new from".split())
+_COMMON = frozenset({
+    "get", "the", "and", "for", "with", "tool", "tools", "mcp", "function", "call", "all", "new", "from",
+})  # fmt: skip
 _NAME_PART = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{3,}")
 
 
