@@ -23,6 +23,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from graders import decisions
 from graders.assembler import assemble
 from graders.base import Grader, GraderSets, run_graders
 from store import rows
@@ -33,6 +34,11 @@ KEEP = "worker/keep"
 MAX_RELATED = 1000
 """Decisions, and calls, of other traces that a trace is given: the ones nearest to it in time."""
 _MAX_TEXT = 2000
+
+
+def loose(conversation: str) -> str:
+    """Where the store keeps decisions of a conversation that name no trace."""
+    return f"conversation {conversation}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,8 @@ class Batch:
     approvals: bytes = b""
     calls: bytes = b""
     """What those hold."""
+    loose: bytes = b""
+    """Decisions logged without a trace, under `loose(conversation)`."""
     only: frozenset[str] = frozenset()
     """Names of the graders to run; empty for all."""
 
@@ -171,6 +179,7 @@ class _Others:
         self._siblings = batch.siblings
         self._approvals = rows.approvals(batch.approvals)
         self._calls = rows.calls(batch.calls)
+        self._loose = rows.events(batch.loose)
         self._of_batch = {item.trace_id for item in batch.items}
         self._gathered: dict[str, tuple[list[Approval], list[tuple[str, ToolCall]]]] = {}
 
@@ -190,6 +199,9 @@ class _Others:
     def _gather(self, conversation: str) -> tuple[list[Approval], list[tuple[str, ToolCall]]]:
         approvals: list[Approval] = []
         calls: list[tuple[str, ToolCall]] = []
+        for event in self._loose.get(loose(conversation), ()):
+            if (approval := decisions.from_event(decisions.as_event(event), "")) is not None:
+                approvals.append(approval)
         for trace in self._fresh[conversation]:
             approvals += (replace(a, trace_id=trace.trace_id) for a in trace.approvals)
             calls += ((trace.trace_id, call) for call in trace.tool_calls)

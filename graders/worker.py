@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 from opentelemetry import trace
 
 from graders.base import GraderSets
-from graders.batch import KEEP, Batch, Graded, Item, error_grade, grade_batch, printable
+from graders.batch import KEEP, Batch, Graded, Item, error_grade, grade_batch, loose, printable
 from store import rows
 from store.client import MAX_SPANS, Store
 from store.errors import OutOfMemory, Retryable, StoreError
@@ -197,7 +197,8 @@ class Worker:
 
     def _read(self, portion: Sequence[dict[str, Any]], only: frozenset[str]) -> Batch:
         store, ids = self._store, [row["TraceId"] for row in portion]
-        siblings = store.siblings(sorted(_conversations(portion)))
+        conversations = sorted(_conversations(portion))
+        siblings = store.siblings(conversations)
         known = sorted({trace_id for traces in siblings.values() for trace_id in traces})
         return Batch(
             items=[
@@ -210,6 +211,7 @@ class Worker:
             siblings=siblings,
             approvals=store.read("related_approvals", known),
             calls=store.read("related_calls", known),
+            loose=store.read("logs", list(map(loose, conversations))),
             only=only,
         )
 

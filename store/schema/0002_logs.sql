@@ -100,10 +100,20 @@ ORDER BY (TraceId, Timestamp)
 TTL IngestedAt + INTERVAL ${retention_days} DAY
 SETTINGS ttl_only_drop_parts = 1, ${table_settings};
 
+-- A decision that names no trace is kept under its conversation, where there is one: coding agents log them so.
 CREATE MATERIALIZED VIEW IF NOT EXISTS ${here:agent_events_mv} TO ${part:agent_events} AS
 SELECT
-    TraceId, Timestamp, SpanId,
+    if(l.TraceId != '', l.TraceId, concat('conversation ', Conversation)) AS TraceId,
+    Timestamp, SpanId,
     if(EventName != '', EventName, LogAttributes['event.name']) AS EventName,
     Body, LogAttributes AS Attributes, ScopeName
-FROM ${part:otel_logs}
-WHERE TraceId != '' AND (EventName != '' OR mapContains(LogAttributes, 'event.name'));
+FROM
+(
+    SELECT
+        *,
+        if(TraceId != '' OR NOT hasAny(mapKeys(LogAttributes), ['decision', 'gen_ai.tool.call.decision.outcome']), '', coalesce(
+            nullIf(LogAttributes['gen_ai.conversation.id'], ''), nullIf(LogAttributes['session.id'], ''),
+            LogAttributes['conversation.id'])) AS Conversation
+    FROM ${part:otel_logs}
+) AS l
+WHERE (l.TraceId != '' OR Conversation != '') AND (l.EventName != '' OR mapContains(LogAttributes, 'event.name'));

@@ -25,7 +25,7 @@ class Sees(Grader, name="test/sees", version="1"):
     """Says what it was given of other traces."""
 
     def grade(self, trace: Trace) -> Score:
-        decided = [f"{a.trace_id[-1]}:{a.call_id or a.tool_name}:{a.outcome}" for a in trace.related.approvals]
+        decided = [f"{a.trace_id[-1:]}:{a.call_id or a.tool_name}:{a.outcome}" for a in trace.related.approvals]
         called = [f"{c.key}:{c.executed}:{c.arguments_text}" for c in trace.related.tool_calls]
         return passed(" ".join([*decided, *called]))
 
@@ -210,3 +210,21 @@ def test_long_texts_of_other_traces_come_cut(
     settle(subject)
     assert 'c1:False:{"amo' in seen(store)["2"][1]
     assert '{"amount"' not in seen(store)["2"][1]
+
+
+def decided(**attributes: str) -> LogEvent:
+    return LogEvent(MINUTE, "claude_code.tool_decision", "", "", attributes={"tool_name": "pay", **attributes})
+
+
+@pytest.mark.parametrize("key", ["session.id", "gen_ai.conversation.id", "conversation.id"])
+def test_a_decision_logged_without_a_trace_joins_by_its_conversation(
+    store: Store, send: Send, subject: Worker, key: str
+) -> None:
+    more = {"tool_use_id": "c1", "decision": "accept", "source": "user_temporary"}
+    send("s1", *run(1, ask()))
+    send("s2", logs=[decided(**{key: "conv"}, **more), decided(**{key: "other"}, **more), decided(**more)])
+    send("s3", logs=[decided(**{key: "conv"}, note="no decision")])
+    assert store.query("SELECT count() AS n FROM agent_events WHERE startsWith(TraceId, 'conversation ')") == [{"n": 2}]
+    assert settle(subject) == 1
+    assert store.query("SELECT TraceId FROM traces_v") == [{"TraceId": f"{1:032x}"}]
+    assert seen(store) == {"1": (1, ":c1:allow")}
