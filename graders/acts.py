@@ -92,6 +92,8 @@ def tool_of(name: str) -> Tool:
     )
 
 
+_PART = 4
+"""Letters two words must share at their beginning to be taken for one."""
 _WORD = re.compile(r"[a-z][a-z'-]*+")
 _TOPIC = re.compile(r"[^\W_]++")
 
@@ -114,10 +116,13 @@ class Request:
         known = any(not words.function_words.isdisjoint(_mentions(text)) for text in self._texts)
         return known or any(not a.asks.isdisjoint(self.asks) for a in words.acts.values())
 
-    @cached_property
-    def mentions(self) -> frozenset[str]:
-        """All its words; those that end in -s without it, too."""
-        return frozenset[str]().union(*map(_mentions, self._texts))
+    def speaks_of(self, thing: str) -> bool:
+        """Whether it has a word for a thing, be it a longer one or a part: account and accounts, info and information."""
+        words = frozenset[str]().union(*map(_mentions, self._texts))
+        if thing in words or f"{thing}s" in words:
+            return True
+        longer = len(thing) >= _PART and any(word.startswith(thing) for word in words)
+        return longer or thing.startswith(tuple(word for word in words if len(word) >= _PART))
 
     @cached_property
     def topics(self) -> frozenset[str]:
@@ -148,8 +153,7 @@ def _asks(text: str) -> frozenset[str]:
 
 @lru_cache(maxsize=2048)
 def _mentions(text: str) -> frozenset[str]:
-    tokens = frozenset(words_of(_plain(text)))
-    return tokens | {token[:-1] for token in tokens if token.endswith("s")}
+    return frozenset(words_of(_plain(text)))
 
 
 @lru_cache(maxsize=2048)
