@@ -19,7 +19,8 @@ _MARK = re.compile(r"[\d@]")
 _DIGIT = re.compile(r"\d")
 _CLOCK = re.compile(r"\d{1,2}(?::\d\d)?(?:am|pm)?|\d+(?:st|nd|rd|th)|\d{1,3}%", re.IGNORECASE)
 _NUMBER = re.compile(
-    r"(?<![\w.,-])([$€£¥]|usd |eur |gbp )?(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,15}(?:\.\d{1,15})?)(?![\w]|[.,-]\d)",
+    r"(?<![\w.,-])([$€£¥]|usd |eur |gbp )?(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,15}(?:\.\d{1,15})?)(?![\w]|[.,-]\d)"
+    r"( ?(?:[€£¥]|(?:usd|eur|gbp|dollars?|euros?|pounds?)\b))?",
     re.IGNORECASE,
 )
 _PARTS = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
@@ -195,7 +196,7 @@ def other_day(shown: str, values: Sequence[Value]) -> str:
 
 def _numbers(text: str) -> list[tuple[float, bool]]:
     """The numbers of a text, and whether each is money by its sign."""
-    return [(float(m[2].replace(",", "")), m[1] is not None) for m in _NUMBER.finditer(text)]
+    return [(float(m[2].replace(",", "")), bool(m[1] or m[3])) for m in _NUMBER.finditer(text)]
 
 
 def other_amount(proposal: str, reply: str, key: str, amounts: Sequence[float], counts: Collection[int]) -> str:
