@@ -53,7 +53,7 @@ _PART = re.compile(r"<(\w+)>")
 _LETTER = re.compile(r"[^\W\d_]")
 _KANA, _HANGUL = re.compile("[\u3040-\u30ff]"), re.compile("[\uac00-\ud7af]")
 _HAN, _FOREIGN = re.compile("[\u4e00-\u9fff]"), re.compile("[\u0370-\u1fff\ua000-\uabff\u4e00-\u9fff]")
-_STRAIGHT = str.maketrans({"’": "'", "‘": "'", "´": "'", "“": '"', "”": '"', "\u00a0": " ", "\u202f": " "})
+_STRAIGHT = (("’", "'"), ("‘", "'"), ("´", "'"), ("“", '"'), ("”", '"'), ("\u00a0", " "), ("\u202f", " "))
 
 
 class Rule(BaseModel, extra="forbid", frozen=True):
@@ -91,14 +91,15 @@ class Hit(NamedTuple):
     end: int
 
 
-class _Sentence(NamedTuple):
-    start: int
-    end: int
-    text: str
-    to_try: dict[Kind, list[_Rule]]
-    """Rules whose needs are met."""
-    found: dict[Kind, Hit | None]
-    """What has been looked for so far."""
+class _Sentence:
+    __slots__ = ("end", "found", "rules", "start", "text")
+
+    def __init__(self, start: int, end: int, text: str) -> None:
+        self.start, self.end, self.text = start, end, text
+        self.rules = -1
+        """One bit for each rule whose needs are met; -1 before anybody asked."""
+        self.found: dict[Kind, Hit | None] = {}
+        """What has been looked for so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +130,18 @@ class _Rule(NamedTuple):
     kind: Kind
     name: str
     pattern: re.Pattern[str]
-    also: str
-    """The group of which a word must be in the sentence, too."""
 
 
 class _Table(NamedTuple):
+    """Rules are numbered, and sets of them are bits of an integer."""
+
     rules: tuple[_Rule, ...]
-    by_word: Mapping[str, tuple[tuple[int, ...], tuple[str, ...]]]
-    """By the first letters of a word, or by a sign: the rules that need it, and the groups it is in."""
+    of_kind: Mapping[Kind, int]
+    by_word: Mapping[str, int]
+    """By the first letters of a word, or by a sign: the rules that need it; and, as many bits higher as there are rules, those
+    of which it is in the group they need, too."""
+    groupless: int
+    """Rules that need no group."""
     signs: frozenset[str]
     spaced: bool
     """Whether the language puts spaces between words; else the keys of `by_word` are texts to be found anywhere."""
@@ -145,23 +150,24 @@ class _Table(NamedTuple):
 @cache
 def _table(name: str) -> _Table:
     given = language(name)
+    size = sum(len(of_kind) for of_kind in given.rules.values())
     rules: list[_Rule] = []
-    needed: dict[str, tuple[dict[int, None], dict[str, None]]] = {}
-
-    def entry(word: str) -> tuple[dict[int, None], dict[str, None]]:
-        return needed.setdefault(word[:_STEM] if given.words else word, ({}, {}))
-
-    for kind, of_kind in given.rules.items():
-        for rule_name, rule in of_kind.items():
-            for need in rule.needs:
-                entry(need)[0][len(rules)] = None
+    of_kind = dict.fromkeys(given.rules, 0)
+    by_word: dict[str, int] = {}
+    groupless = 0
+    for kind, named in given.rules.items():
+        for rule_name, rule in named.items():
+            bit = 1 << len(rules)
+            of_kind[kind] |= bit
+            groupless |= 0 if rule.also else bit
+            words = [(word, bit) for word in rule.needs]
+            words += [(word, bit << size) for word in (given.groups[rule.also] if rule.also else ())]
+            for word, bits in words:
+                key = word[:_STEM] if given.words else word
+                by_word[key] = by_word.get(key, 0) | bits
             text = _PART.sub(lambda m: given.parts[m[1]], "|".join(f"(?:{m})" for m in rule.match))
-            rules.append(_Rule(kind, rule_name, re.compile(text), rule.also))
-    for group, members in given.groups.items():
-        for word in members:
-            entry(word)[1][group] = None
-    by_word = {word: (tuple(numbers), tuple(groups)) for word, (numbers, groups) in needed.items()}
-    return _Table(tuple(rules), by_word, frozenset(given.signs), bool(given.words))
+            rules.append(_Rule(kind, rule_name, re.compile(text)))
+    return _Table(tuple(rules), of_kind, by_word, groupless, frozenset(given.signs), bool(given.words))
 
 
 @cache
@@ -210,10 +216,13 @@ def read(text: str) -> Reading | None:
 
 def _lowered(text: str) -> str:
     """Lower case, straight quotes, thoughts and code blanked; every character stays where it was."""
-    low = text.translate(_STRAIGHT) if not text.isascii() else text
-    lower = low.lower()
-    if len(lower) != len(low):
-        lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in low)
+    lower = text.lower()
+    if not lower.isascii():
+        if len(lower) != len(text):
+            lower = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
+        for bent, straight in _STRAIGHT:
+            if bent in lower:
+                lower = lower.replace(bent, straight)
     if "<" not in lower and "```" not in lower:
         return lower
     opened = _THOUGHT.search(lower)
@@ -255,53 +264,52 @@ class _Page:
         found: list[_Sentence] = []
         low, at = self.low, start
         while at < end and len(found) < most:
-            stop = match.end() if (match := _BREAK.search(low, at, end)) else end
-            sentence = low[at : min(stop, at + _SENTENCE)].lstrip(_MARGIN)
-            if len(sentence) > 1 and _LETTER.search(sentence):
-                found.append(_Sentence(at + min(stop - at, _SENTENCE) - len(sentence), stop, sentence, {}, {}))
+            match = _BREAK.search(low, at, end)
+            stop = match.end() if match else end
+            until = stop if stop - at < _SENTENCE else at + _SENTENCE
+            sentence = low[at:until].lstrip(_MARGIN)
+            if len(sentence) > 1 and (sentence[0].isalpha() or _LETTER.search(sentence)):
+                found.append(_Sentence(until - len(sentence), stop, sentence))
             at = stop
         return found
 
     def hit(self, sentence: _Sentence, *kinds: Kind) -> Hit | None:
         """The first rule of one of these kinds that matches a sentence."""
-        found = sentence.found
-        to_try = sentence.to_try or self._prepare(sentence)
+        rules = sentence.rules
+        if rules < 0:
+            rules = sentence.rules = self._met(sentence.text)
+        of_kind = self.table.of_kind
         for kind in kinds:
-            if kind in found:
-                hit = found[kind]
-            elif kind in to_try:
-                hit = found[kind] = self._match(sentence, to_try[kind])
-            else:
-                continue
-            if hit is not None:
-                return hit
+            if to_try := rules & of_kind.get(kind, 0):
+                found = sentence.found
+                hit = found[kind] if kind in found else found.setdefault(kind, self._match(sentence, to_try))
+                if hit is not None:
+                    return hit
         return None
 
-    def _prepare(self, sentence: _Sentence) -> dict[Kind, list[_Rule]]:
-        """Notes the rules whose needs are met, by kind."""
-        (rules, by_word, _, spaced), text, to_try = self.table, sentence.text, sentence.to_try
-        numbers: set[int] = set()
-        groups: set[str] = {""}
-        if spaced:
-            keys = [word[:_STEM] for word in text.split()]
-            keys += [sign for sign in _SIGNS if sign in text]
+    def _met(self, text: str) -> int:
+        """The rules whose needs are met."""
+        table, met = self.table, 0
+        by_word = table.by_word
+        if table.spaced:
+            for word in text.split():
+                met |= by_word.get(word[:_STEM], 0)
+            for sign in _SIGNS:
+                if sign in text:
+                    met |= by_word.get(sign, 0)
         else:
-            keys = [need for need in by_word if need in text]
-        for key in keys:
-            if there := by_word.get(key):
-                numbers.update(there[0])
-                groups.update(there[1])
-        to_try["advice"] = []  # prepared, even if nothing can match
-        for number in sorted(numbers):
-            rule = rules[number]
-            if rule.also in groups:
-                to_try.setdefault(rule.kind, []).append(rule)
-        return to_try
+            for need, bits in by_word.items():
+                if need in text:
+                    met |= bits
+        return met & (table.groupless | met >> len(table.rules)) & (1 << len(table.rules)) - 1
 
-    def _match(self, sentence: _Sentence, rules: list[_Rule]) -> Hit | None:
-        for kind, name, pattern, _ in rules:
-            if match := pattern.search(sentence.text):
+    def _match(self, sentence: _Sentence, to_try: int) -> Hit | None:
+        rules, text = self.table.rules, sentence.text
+        while to_try:
+            kind, name, pattern = rules[(to_try & -to_try).bit_length() - 1]
+            if match := pattern.search(text):
                 return Hit(kind, name, sentence.start + match.start(), sentence.start + match.end())
+            to_try &= to_try - 1
         return None
 
 
