@@ -104,6 +104,8 @@ class Entry(_Part):
     """Names, or shell patterns, without anything up to the last `/`; case does not matter."""
     providers: tuple[str, ...] = ()
     """Whom they are bought from, by name or shell pattern; none means anyone who is not under `elsewhere`."""
+    also_from: tuple[str, ...] = ()
+    """Providers under `elsewhere` that sell them at the same prices."""
     rates: tuple[Period, ...] = Field(min_length=1)
     """In order of their dates."""
     source: str = ""
@@ -118,8 +120,8 @@ class Entry(_Part):
 
     @cached_property
     def sellers(self) -> re.Pattern[str]:
-        """`providers` as one pattern."""
-        return _pattern(self.providers)
+        """`providers` and `also_from` as one pattern."""
+        return _pattern((*self.providers, *self.also_from))
 
     @model_validator(mode="after")
     def _ordered(self) -> Entry:
@@ -161,7 +163,7 @@ class PriceTable(_Part):
         resold = any(self._resellers.match(seller) for seller in sellers)
         for entry in self.prices:
             if entry.names.match(name) and (
-                any(entry.sellers.match(seller) for seller in sellers) if entry.providers else not resold
+                any(entry.sellers.match(seller) for seller in sellers) or not (entry.providers or resold)
             ):
                 return entry
         return None
