@@ -2,14 +2,16 @@
 
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from graders.checks.action import words
 from graders.checks.action.move import Move, last_move
-from graders.testing import conversation
+from graders.testing import agent, conversation, message, model, span, tool, trace
 
 FOLDER = Path(__file__).parent / "actions"
 SENTENCES = {name: yaml.safe_load((FOLDER / f"{name}.yaml").read_text("utf-8")) for name in words.LANGUAGES}
@@ -107,3 +109,63 @@ def test_every_rule_compiles_and_names_what_it_needs(name: str) -> None:
             assert not rule.also or rule.also in given.groups
             for need in rule.needs:
                 assert need == need.lower()
+
+
+ASKED = [message("user", "What is on my bill?")]
+
+
+def _guarded(triggered: str, said: str) -> Move | str:
+    """A run whose guardrail came after the model had asked for a call."""
+    called = message("assistant", "", ("c1", "get_bill", {}))
+    guard = {"openinference.span.kind": "GUARDRAIL", "gen_ai.guardrail.triggered": triggered}
+    spans = [agent(), model(ASKED, called, span_id="b" * 16, start=1), span("guard", guard, span_id="c" * 16, start=2)]
+    if said:
+        spans.append(model([*ASKED, called], message("assistant", said), span_id="d" * 16, start=3))
+    return last_move(trace(*spans))
+
+
+def test_a_guardrail_that_ended_the_run_refused() -> None:
+    move = _guarded("true", "")
+    assert isinstance(move, Move)
+    assert (move.action, move.basis, move.span_id) == ("refuse", "structural", "c" * 16)
+    assert isinstance(_guarded("false", ""), str)
+    answered = _guarded("true", "It is 12.")
+    assert isinstance(answered, Move)
+    assert answered.action == "answer"
+
+
+@pytest.mark.parametrize(("other", "action"), [("billing", "answer"), ("front", "escalate")])
+def test_an_agent_that_takes_over_and_answers_makes_the_last_move(other: str, action: str) -> None:
+    called = message("assistant", "", ("c1", "transfer_to_billing", {}))
+    name = "gen_ai.agent.name"
+    made = trace(
+        agent("front"),
+        model(ASKED, called, {name: "front"}, span_id="b" * 16, start=1),
+        tool("transfer_to_billing", {}, "ok", "c1", {name: "front"}, span_id="c" * 16, start=2),
+        model([*ASKED, called], message("assistant", "It is 12."), {name: other}, span_id="d" * 16, start=3),
+    )
+    move = last_move(made)
+    assert isinstance(move, Move)
+    assert move.action == action
+
+
+def test_a_run_that_died_in_its_last_model_call_did_nothing() -> None:
+    died = {"error.type": "APIError"}
+    made = trace(
+        agent(attributes=died, status="Error"),
+        model(ASKED, message("assistant", "Let me look."), span_id="b" * 16, start=1),
+        model(ASKED, None, died, span_id="d" * 16, start=3, status="Error", status_message="quota"),
+    )
+    found = last_move(made)
+    assert isinstance(found, str)
+    assert "died" in found
+
+
+def test_where_content_is_not_captured_a_denial_is_no_end() -> None:
+    steps: list[dict[str, Any]] = [{"user": "delete it"}, {"assistant": "", "calls": [{"id": "c", "name": "delete"}]}]
+    denied = conversation([*steps, {"decision": "deny", "id": "c", "tool": "delete"}])
+    move = last_move(denied)
+    assert isinstance(move, Move)
+    assert move.action == "refuse"
+    bare = [replace(s, attributes={k: v for k, v in s.attributes.items() if "messages" not in k}) for s in denied.spans]
+    assert isinstance(last_move(trace(*bare, logs=denied.logs)), str)

@@ -108,7 +108,7 @@ def _called(trace: Trace) -> Move | None:
         return None
     if _is("handover", last.name) and not last.error and (_is("human", last.name) or not _taken_over(trace, last)):
         return Move("escalate", f"called {last.name[:200]}", last.anchor, "structural")
-    if _is("ask", last.name) and not trace.answer:
+    if _is("ask", last.name) and not trace.answer and not _went_on(trace, last):
         return Move("clarify", f"called {last.name[:200]}", last.anchor, "structural")
     return None
 
@@ -117,6 +117,11 @@ def _user_after(trace: Trace, call: ToolCall) -> bool:
     """Whether the user spoke after a call: then it was not the last move."""
     at = call.message_index
     return at is not None and any(m.role == "user" for m in trace.messages[at + 1 :])
+
+
+def _went_on(trace: Trace, call: ToolCall) -> bool:
+    """Whether a model was called after a call: then somebody replied."""
+    return any(s.kind is SpanKind.LLM and s.start_ns >= call.end_ns > call.start_ns for s in trace.spans)
 
 
 def _taken_over(trace: Trace, call: ToolCall) -> bool:
@@ -132,6 +137,7 @@ def _stopped(trace: Trace) -> Move | None:
     """A run that said nothing in the end because a guardrail or a decision stopped it, or because it waits for one."""
     if trace.answer:
         return None
+    silent = trace.answer_state is ContentState.PRESENT  # else it may have answered, and nobody recorded it
     decided = {a.call_id for a in trace.approvals if a.outcome != "require_approval"}
     for approval in reversed(trace.approvals):
         span_id = approval.span_id or (trace.root.span_id if trace.root else "")
@@ -139,11 +145,11 @@ def _stopped(trace: Trace) -> Move | None:
             return Move(
                 "clarify", f"waits for approval of {approval.tool_name[:200] or 'a call'}", span_id, "structural"
             )
-        if approval.outcome == "deny":
+        if approval.outcome == "deny" and silent:
             return Move("refuse", f"stopped by a denial ({approval.mechanism})", span_id, "structural")
         break
     guard = next((s for s in reversed(trace.spans) if s.kind is SpanKind.GUARDRAIL), None)
-    if guard is not None and _tripped(guard):
+    if guard is not None and silent and _tripped(guard):
         return Move("refuse", f"stopped by a guardrail: {guard.name[:200]}", guard.span_id, "structural")
     return None
 
