@@ -1,13 +1,13 @@
 """What kind of act a tool does, as its name says, and which acts a request asks for.
 
 Words are English and stand in graders/acts.yaml. A request in another language asks for nothing that is read here, and says so
-(`Request.readable`). Everything is cached by content: the same tools and requests come with every trace.
+(`Request.readable`). What is read is kept by content: the same tools and requests come with every trace.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache, cached_property, lru_cache
 from importlib.resources import files
 from typing import NamedTuple
@@ -101,24 +101,28 @@ _TOPIC = re.compile(r"[^\W_]++")
 class Request:
     """What one who speaks asks for, in one or several messages. Nothing is read before it is needed."""
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self._texts = texts
+    def __init__(self, texts: tuple[str, ...]) -> None:
+        self.texts = texts
 
     @cached_property
     def asks(self) -> frozenset[str]:
         """Words that may ask for an act."""
-        return frozenset[str]().union(*map(_asks, self._texts))
+        return frozenset[str]().union(*map(_asks, self.texts))
 
     @cached_property
     def readable(self) -> bool:
         """Whether it is in a language these words are of."""
         words = _words()
-        known = any(not words.function_words.isdisjoint(_mentions(text)) for text in self._texts)
+        known = any(not words.function_words.isdisjoint(_mentions(text)) for text in self.texts)
         return known or any(not a.asks.isdisjoint(self.asks) for a in words.acts.values())
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        return frozenset[str]().union(*map(_mentions, self.texts))
 
     def speaks_of(self, thing: str) -> bool:
         """Whether it has a word for a thing, be it a longer one or a part: account and accounts, info and information."""
-        words = frozenset[str]().union(*map(_mentions, self._texts))
+        words = self._words
         if thing in words or f"{thing}s" in words:
             return True
         longer = len(thing) >= _PART and any(word.startswith(thing) for word in words)
@@ -127,17 +131,17 @@ class Request:
     @cached_property
     def topics(self) -> frozenset[str]:
         """What it is about: words and mail addresses."""
-        return frozenset[str]().union(*map(_topics, self._texts))
+        return frozenset[str]().union(*map(_topics, self.texts))
 
     @cached_property
     def delegates(self) -> bool:
         """Whether it leaves to some text what to do."""
-        return any(_handed_over(text) is not None for text in self._texts)
+        return any(_handed_over(text) is not None for text in self.texts)
 
     @cached_property
     def delegated(self) -> frozenset[str]:
         """What the sentences that do so are about."""
-        return frozenset[str]().union(*(_handed_over(text) or () for text in self._texts))
+        return frozenset[str]().union(*(_handed_over(text) or () for text in self.texts))
 
 
 @lru_cache(maxsize=2048)
@@ -185,29 +189,6 @@ def demands_of(text: str) -> set[str]:
     """The words of a sentence that may ask for an act; "to be updated" asks to update, "to be transferred" to transfer."""
     stems = _PASSIVE.findall(text)
     return {*words_of(text), *stems, *(f"{stem}e" for stem in stems), *(stem[:-1] for stem in stems)}
-
-
-@lru_cache(maxsize=256)
-def request_of(text: str) -> Request:
-    """What a text asks for."""
-    words = _words()
-    lowered = text.lower().replace("’", "'")
-    tokens = words_of(lowered)
-    asks: set[str] = set()
-    for before, token, after in zip(["", *tokens], tokens, [*tokens[1:], ""], strict=False):
-        if before not in words.before_noun and after not in words.to_owner:
-            asks.add(token)
-            if token.endswith("ing"):
-                asks |= {token[:-3], token[:-3] + "e"}
-    handed = [lowered[slice(*sentence(lowered, m.start(), m.end()))] for m in _delegating().finditer(lowered)]
-    return Request(
-        asks=frozenset(asks),
-        readable=not words.function_words.isdisjoint(tokens) or any(a.asks & asks for a in words.acts.values()),
-        mentions=frozenset((*tokens, *(t[:-1] for t in tokens if t.endswith("s")))),
-        topics=about(lowered) - words.stopwords,
-        delegates=bool(handed),
-        delegated=frozenset().union(*(about(one) for one in handed)) - words.stopwords,
-    )
 
 
 def about(text: str, *, names: bool = False) -> frozenset[str]:
