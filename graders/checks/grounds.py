@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, ClassVar
 
 from graders import effects, wording
@@ -29,11 +30,13 @@ _QUOTATION = 20
 _LATE_ANCHOR = 3
 """Shorter values stand in most texts."""
 _MAX_ANCHORS = 200
+_MAX_WORDS = 100
+_MAX_HEARD = 100_000
 _MAX_RESULT = 20_000
 _HIDDEN = "neither tool spans nor the messages of a model call are captured"
 
 _NOISE = re.compile(r"[\W_]+")
-_WORDS = re.compile(r"[^\W\d_]{3,40}")
+_WORDS = re.compile(r"[^\W\d_]{4,40}")
 _ANCHOR = re.compile(r"https?://[^\s<>\"')\]]{4,300}|[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{2,63}|\d[\d.,:/-]{0,40}\d")
 _CODE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _LITERAL = re.compile(r"(?:[rbf]{0,2}(\"\"\"|'''|\"|')|[\[({]?[-+\d])", re.IGNORECASE)
@@ -199,7 +202,9 @@ class _Found:
         called = {c.name for c in self._calls}
         plans = [m.text for m in self._trace.messages if m.role == "assistant" and m.time_ns <= when]
         text = "\n".join(plans)[:_MAX_GIVEN]
-        return sorted(n for n in self.tools - called if "_" in n and re.search(rf"\b{re.escape(n)}\b", text))
+        return sorted(
+            n for n in self.tools - called if "_" in n and n in text and re.search(rf"\b{re.escape(n)}\b", text)
+        )
 
     def needless(self, when: int) -> bool:
         """Whether the agent had said that nothing has to be looked up."""
@@ -238,17 +243,40 @@ class _Found:
         return min(first, self._first_printed(printed)) if printed else first
 
     def _first_printed(self, printed: Collection[int]) -> int:
-        """When a program, whose calls no span shows, first printed what nobody had said."""
-        heard: set[str] = set()
+        """When a program, whose calls no span shows, first printed what nobody in the conversation had said."""
+        heard = ""
+        looked = 0
         for message in self._trace.messages:
-            if id(message) in printed and not wording.failed_observation(message.text):
-                words = set(_WORDS.findall(wording.unframed(message.text[:_MAX_RESULT]).lower()))
-                if len(words - heard) >= _NEW_WORDS:
+            if message.role == "system":
+                continue
+            text = message.text[:_MAX_RESULT].lower()
+            if id(message) in printed and not wording.failed_observation(text):
+                looked += 1
+                words = islice(dict.fromkeys(_WORDS.findall(wording.unframed(text))), _MAX_WORDS)
+                new = islice((word for word in words if word not in heard), _NEW_WORDS)
+                if len(list(new)) == _NEW_WORDS or looked > _MAX_ANSWERS:  # one more than anybody can look at
                     return message.time_ns
-                heard |= words
-            else:
-                heard.update(_WORDS.findall(message.text[:_MAX_RESULT].lower()))
+            heard = f"{heard}\n{text}"[-_MAX_HEARD:]
         return 1 << 62
+
+
+def _printed(trace: Trace) -> list[Message]:
+    """What came back from programs whose calls no span shows: results that belong to no call there is."""
+    loose = [m for m in trace.messages if m.role == "tool" and not m.tool_call_id]
+    if not loose:
+        return []
+    results = {c.result.strip() for c in trace.tool_calls} | {c.error.strip() for c in trace.tool_calls}
+    return [m for m in loose if m.text.strip() not in results]
+
+
+def _brought_nothing(call: ToolCall) -> bool:
+    if call.error:
+        return True
+    return call.result_state is ContentState.PRESENT and wording.empty(call.result)
+
+
+def _bare(text: str) -> str:
+    return _NOISE.sub("", text).casefold()
 
 
 class ClaimedAction(Grader, name="evidence/claimed_action", version="1"):
@@ -368,27 +396,9 @@ class Late(Grader, name="evidence/late", version="1"):
                 if bare in result:
                     return failed(
                         f"{anchor} stands only in a result that came after the answer",
+                        severity=Severity.LOW,
                         label="late",
                         span_id=giver.span_id,
                         evidence=[Evidence(span_id, key, anchor), Evidence(giver.span_id, "answer", text[:_QUOTED])],
                     )
         return passed(f"{len(late)} result(s) came later; the answer takes nothing from them")
-
-
-def _printed(trace: Trace) -> list[Message]:
-    """What came back from programs whose calls no span shows: results that belong to no call there is."""
-    loose = [m for m in trace.messages if m.role == "tool" and not m.tool_call_id]
-    if not loose:
-        return []
-    results = {c.result.strip() for c in trace.tool_calls} | {c.error.strip() for c in trace.tool_calls}
-    return [m for m in loose if m.text.strip() not in results]
-
-
-def _brought_nothing(call: ToolCall) -> bool:
-    if call.error:
-        return True
-    return call.result_state is ContentState.PRESENT and wording.empty(call.result)
-
-
-def _bare(text: str) -> str:
-    return _NOISE.sub("", text).casefold()
