@@ -216,9 +216,8 @@ def claims(text: str) -> Iterator[Claim]:
     known = _claims()
     text = text[:_MAX_TEXT]
     lowered = f" {text}".lower()
-    found = {kind: list(_windows(lowered, signs)) for kind, signs in known.signs.items()}
-    if found["other"] and any(sign in lowered for sign in known.english):
-        found["other"] = []
+    kinds = ("en",) if any(word in lowered for word in known.english) else tuple(known.signs)
+    found = {kind: list(_windows(lowered, known.signs[kind])) for kind in kinds}
     if len(lowered) != len(text) + 1:  # a letter that is two in lower case: places do not agree
         found = {kind: [(0, len(text))] if windows else [] for kind, windows in found.items()}
     matches = chain.from_iterable(

@@ -31,6 +31,7 @@ _LATE_ANCHOR = 3
 """Shorter values stand in most texts."""
 _MAX_ANCHORS = 200
 _MAX_WORDS = 100
+_MAX_PRINTED = 4_000
 _MAX_HEARD = 100_000
 _MAX_RESULT = 20_000
 _HIDDEN = "neither tool spans nor the messages of a model call are captured"
@@ -252,7 +253,7 @@ class _Found:
             text = message.text[:_MAX_RESULT].lower()
             if id(message) in printed and not wording.failed_observation(text):
                 looked += 1
-                words = islice(dict.fromkeys(_WORDS.findall(wording.unframed(text))), _MAX_WORDS)
+                words = islice(dict.fromkeys(_WORDS.findall(wording.unframed(text[:_MAX_PRINTED]))), _MAX_WORDS)
                 new = islice((word for word in words if word not in heard), _NEW_WORDS)
                 if len(list(new)) == _NEW_WORDS or looked > _MAX_ANSWERS:  # one more than anybody can look at
                     return message.time_ns
