@@ -110,7 +110,10 @@ LINT = [
     ("unlisted: write\napproval: {explicit: {mechanisms: []}}", "approval.explicit.mechanisms"),
     ("unlisted: write\napproval: {explicit: {mechanisms: [human, config_default]}}", "approval.explicit.mechanisms"),
     ("unlisted: write\napproval: {user_confirmation: {words: ['.']}}", "approval.user_confirmation.words"),
-    ("unlisted: write\napproval: {explicit: null, user_confirmation: {must_ask: false}}", "approval.user_confirmation.must_ask"),
+    (
+        "unlisted: write\napproval: {explicit: null, user_confirmation: {must_ask: false}}",
+        "approval.user_confirmation.must_ask",
+    ),
     ("unlisted: write\ntools: [{match: pay, effect: write, confirm: [amount]}]", "tools"),
     ("unlisted: write\nbudgets: {tool_calls: 3, calls: {search: 5}}", "budgets.calls.search"),
     ("unlisted: write\nseverities: {tools/nope: low}", "severities.tools/nope"),
