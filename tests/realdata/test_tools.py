@@ -33,7 +33,7 @@ def graded(data: Path) -> Graded:
         if loaded is None:
             pytest.skip(f"no {name} beside the other sets")
         rules = load_policy(POLICIES / f"{policy}.yaml") if policy else None
-        spec = {grader: {} for grader in graders}
+        spec: dict[str, dict[str, object]] = {grader: {} for grader in graders}
         made = load_graders(spec, policy=rules) if rules else load_graders(spec)
         return direct(loaded, planned(loaded, keep), GraderSets(made))
 
