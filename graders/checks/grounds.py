@@ -31,6 +31,8 @@ _LATE_ANCHOR = 3
 """Shorter values stand in most texts."""
 _MAX_ANCHORS = 200
 _MAX_WORDS = 100
+_BEGINNING = 1_000
+"""So much of a result says whether it is one."""
 _MAX_PRINTED = 4_000
 _MAX_HEARD = 100_000
 _MAX_RESULT = 20_000
@@ -51,6 +53,8 @@ class AnsweredWithoutEvidence(Grader, name="evidence/answered_without_evidence",
     - `planned_not_called`: nothing was looked up, although the agent had planned to call a tool.
     - `nothing_looked_up`: nothing was looked up, although tools were offered.
     - `gap_hidden`: the model wrote, beside its answer, that it did not find what it needed; the answer does not say so.
+    - `gap_passed_over`: what came back last, from a tool or another agent, begins by saying that nothing was found; the answer
+      does not say so. This and the one before are asked of answers given through a tool for answers.
 
     What a program printed is something found when it is more than an echo of the program. An answer through a tool for answers
     is judged whatever it says; one in plain words only if it states a number, date, address or id that neither the user nor the
@@ -83,10 +87,15 @@ class AnsweredWithoutEvidence(Grader, name="evidence/answered_without_evidence",
         quoted = Evidence(answer.span.span_id, "answer", answer.text[:_QUOTED])
         when = answer.span.start_ns
         if found.by(when):
-            if answer.literal and (gap := wording.gap(answer.reasoning)) and not wording.gap(answer.text):
-                where = Evidence(answer.span.span_id, "output", gap[0][:_QUOTED], gap.start(), gap.end())
-                reason = f"the model wrote “{gap[0][:100]}”, and the answer does not say so"
-                return failed(reason, severity=Severity.HIGH, label="gap_hidden", evidence=[where, quoted], **place)
+            if answer.literal and answer.explicit and not wording.gap(answer.text):
+                if gap := wording.gap(answer.reasoning):
+                    where = Evidence(answer.span.span_id, "output", gap[0][:_QUOTED], gap.start(), gap.end())
+                    reason = f"the model wrote “{gap[0][:100]}”, and the answer does not say so"
+                    return failed(reason, severity=Severity.HIGH, label="gap_hidden", evidence=[where, quoted], **place)
+                if (last := found.last(when)) and (gap := wording.gap(wording.unframed(last.text[:_BEGINNING]))):
+                    where = Evidence(last.span_id, "input", gap[0][:_QUOTED])
+                    reason = f"what came back last says “{gap[0][:100]}”, and the answer does not say so"
+                    return failed(reason, label="gap_passed_over", evidence=[where, quoted], **place)
             return passed("something was found before", label="found", **place)
         if found.unseen(when):
             return unknown("what was retrieved is not captured", **place)
@@ -177,6 +186,10 @@ class _Found:
     def by(self, when: int) -> bool:
         """Whether something had been found at a time."""
         return self._first <= when
+
+    def last(self, when: int) -> Message | None:
+        """The last result that had come back."""
+        return next((m for m in reversed(self._trace.messages) if m.role == "tool" and m.time_ns <= when), None)
 
     def unseen(self, when: int) -> bool:
         """Whether something may have been found that was not captured."""
