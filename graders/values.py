@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.resources import files
 from itertools import accumulate, islice
@@ -24,8 +24,8 @@ _MAX_VALUES = 40
 """Of one call."""
 _MAX_LENGTH = 400
 """A longer argument is text the agent wrote, not a value it was given."""
-_MAX_PLACES = 10
-"""Places of one value in one text."""
+_MAX_PLACES = 200
+"""Places of one value that are looked at."""
 
 EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}")
 _MAILBOX = re.compile(r"(?:mailto:|[^@<>]{0,80}<)?([\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8})>?")
@@ -40,6 +40,8 @@ _PERHAPS = re.compile(r"\d\D{0,3}\d")
 """Stands in every account."""
 _ENDS = " _.,;:!?#*'\"()[]{}<>-"
 """Marks at the ends of a value that a person who says it leaves out."""
+_BETWEEN = "\n\0\n"
+"""No value goes over it."""
 _DIGIT = re.compile(r"\d")
 _NOT_HOST = re.compile(r"[/?#:]")
 _LISTED = re.compile(r"\s*[,;]\s*")
@@ -118,6 +120,7 @@ def _unfolded(text: str, start: int, end: int) -> tuple[int, int]:
     return bisect_right(origins, start) - 1, bisect_right(origins, end - 1)
 
 
+@lru_cache(maxsize=8192)
 def value_of(text: str) -> Value:
     """A value and what kind it is."""
     folded = fold(text)
@@ -164,19 +167,23 @@ def values(arguments: object) -> list[Value]:
     return list(found.values())
 
 
-def places(value: Value, text: str) -> Iterator[tuple[int, int]]:
-    """Where a text holds a value that is no part of a longer one."""
-    return (_unfolded(text, *place) for place in islice(_folded_places(value, fold(text)), _MAX_PLACES))
+class Texts:
+    """Several texts that values are looked up in, all at once."""
 
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+        folded = [fold(text) for text in texts]
+        self._folded = _BETWEEN.join(folded)
+        self._starts = list(accumulate((len(text) + len(_BETWEEN) for text in folded), initial=0))
 
-def occurs(value: Value, text: str) -> bool:
-    """Whether a text may hold a value: a first look that is cheap."""
-    folded = fold(text)
-    if value.needle in folded:
-        return True
-    if value.kind == "account":
-        return value.needle in _joined(folded)
-    return value.kind == "text" and _wrapped(value.needle, folded)
+    def places(self, value: Value) -> list[tuple[int, int, int]]:
+        """Where they hold a value that is no part of a longer one: the number of the text, start and end in it."""
+        found = []
+        for start, end in islice(_folded_places(value, self._folded), _MAX_PLACES):
+            index = bisect_right(self._starts, start) - 1
+            begin = self._starts[index]
+            found.append((index, *_unfolded(self._texts[index], start - begin, end - begin)))
+        return sorted(found)
 
 
 def _wrapped(needle: str, folded: str) -> bool:
@@ -192,20 +199,10 @@ def holds(text: str, value: Value) -> bool:
 
 def _folded_places(value: Value, folded: str) -> Iterator[tuple[int, int]]:
     needle = value.needle
-    if needle not in folded:
-        if value.kind == "account" and needle in _joined(folded):
-            pattern = r"[ ().-]{0,2}".join(re.escape(c) for c in needle)
-        elif value.kind == "text" and _wrapped(needle, folded):
-            pattern = r"(?:\\n|[\s\\]){1,40}".join(re.escape(w) for w in needle.split())
-        else:
-            return
-        for match in re.finditer(rf"(?<!\w){pattern}(?!\w)", folded):
-            yield match.span()
-        return
     address = "." in needle  # or the name of a file
-    at, left = folded.find(needle), _MAX_PLACES * 5
+    direct, at, left = 0, folded.find(needle), _MAX_PLACES * 2
     while at >= 0 and left:
-        left -= 1
+        direct, left = direct + 1, left - 1
         start, end = at, at + len(needle)
         if value.kind == "url":
             for prefix in ("www.", "https://", "http://"):
@@ -214,6 +211,15 @@ def _folded_places(value: Value, folded: str) -> Iterator[tuple[int, int]]:
         if not _part(folded[start - 1 : start], folded[end : end + 2], address):
             yield start, end
         at = folded.find(needle, end)
+    if value.kind == "account" and left and _joined(folded).count(needle) > direct:
+        pattern = r"[ ().-]{0,2}".join(re.escape(c) for c in needle)
+    elif value.kind == "text" and not direct and _wrapped(needle, folded):
+        pattern = r"(?:\\n|[\s\\]){1,40}".join(re.escape(w) for w in needle.split())
+    else:
+        return
+    for match in re.finditer(rf"(?<!\w){pattern}(?!\w)", folded):
+        if match.end() - match.start() > len(needle) or not direct:
+            yield match.span()
 
 
 def _part(before: str, after: str, address: bool) -> bool:
