@@ -325,7 +325,7 @@ def _decide(page: _Page) -> Reading:
     if not ends:
         return Reading("answer", (), "low", name, empty=True)
     signs = page.table.signs
-    told = [s for s in ends if not signs or "?" in s.text or not signs.isdisjoint(s.text.split())]
+    told = [s for s in ends if not signs or "?" in s.text or not signs.isdisjoint(_words(s.text))]
     handed = [hit for s in told if (hit := page.hit(s, "handover")) and not page.hit(s, "offer")]
     if handed:
         return Reading("escalate", tuple(handed[:1]), "high", name)
@@ -364,6 +364,10 @@ def _decide(page: _Page) -> Reading:
     if rules or not lacks:
         return Reading("refuse", tuple((rules or negatives)[:2]), "medium" if lacks else "high", name, marks)
     return Reading("abstain", tuple(lacks[:2]), "high", name, marks)
+
+
+def _words(text: str) -> list[str]:
+    return text.replace(",", " ").rstrip(".!?:;)\"'* ").split()
 
 
 def _handover_offered(page: _Page) -> Hit | None:
