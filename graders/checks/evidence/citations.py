@@ -136,7 +136,7 @@ class Citations(Grader, name="evidence/citations", version="2"):
                 f"[{mark}] hardly speaks of what it is cited for; {best.source.where} does",
                 label="citation_misattributed",
                 span_id=seen.trace.answer_span_id,
-                evidence=(seen.here(claim.start, claim.end), seen.there(best.source, best.start, best.end)),
+                evidence=(seen.here(claim.start, claim.end), seen.there(best.source, *best.place)),
             )
 
     def _holds(self, source: Source, checked: Checked, seen: Report) -> bool:

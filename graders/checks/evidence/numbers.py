@@ -21,13 +21,14 @@ class Numbers(Grader, name="evidence/numbers", version="2"):
     Compared by value: thousands separators, currency signs, decimal places, native digits and ways to write a date do not
     matter; a rounded value counts, and so does one beside a word such as "about" that is as near as its zeros say. What can
     be read two ways (`1.234`) may be either. Counts up to ten, list numbers, times of day and code are not looked at. A
-    number that is a sum of a listed column, a count of list items, the sum or difference of two of few numbers, or another
-    one in another unit, counts as derived. The score is the share of values that were found.
+    number that is a sum of a listed column, a count of list items, another one in another unit, or, beside a word such as
+    "total" or "remaining", the sum or difference of two of few numbers, counts as derived. The score is the share of values
+    that were found.
 
     `fail` only when the capture is complete and the value can neither be found nor derived: `id_unsupported` (high) when it
-    is an id, a mail address or a version, else `unsupported`. `unknown` when it might be derived from many numbers, or is
-    said to be a total or the like, contents are missing, nothing was retrieved that it could come from, or the agent itself
-    gave it to a tool. Skipped when the answer has no such value, or only repeats what it was told without any tool result or
+    is an id, a mail address or a version, else `unsupported`. `unknown` when it might be derived from others, or is said to
+    be a total or the like, contents are missing, nothing was retrieved that it could come from, or the agent itself gave it
+    to a tool. Skipped when the answer has no such value, or only repeats what it was told without any tool result or
     document.
     """
 

@@ -133,7 +133,7 @@ class Quotes(Grader, name="evidence/quotes", version="1"):
         match = seen.aligner.best(claim)
         if match is None or match.coverage < self.alike / 2:
             return None
-        return self._like(match.source, mine, match.start, match.end)
+        return self._like(match.source, mine, *match.place)
 
     def _like(self, source: Source, mine: Sequence[str], start: int, stop: int) -> _Near | None:
         line = source.folded.text

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from graders.checks.evidence import values
 from graders.checks.evidence.alignment import Aligner, Match
 from graders.checks.evidence.claims import MAX_ANSWER, Answer, Claim
-from graders.checks.evidence.sources import MAX_EVIDENCE, Given, Source
+from graders.checks.evidence.sources import Given, Source
 from graders.checks.evidence.text import STEMS, language, sentences, spelled, stems, stop_stems
 from graders.checks.evidence.values import Number, Values
 from graders.checks.evidence.words import words
@@ -77,6 +77,23 @@ class Against(NamedTuple):
     """What in the folded source."""
 
 
+class Window(NamedTuple):
+    """The sentences of a match, folded."""
+
+    start: int
+    end: int
+    text: str
+
+
+_NOWHERE = Window(0, 0, "")
+
+
+def window_of(match: Match) -> Window:
+    """The sentences of a match."""
+    start, end = match.place
+    return Window(start, end, match.source.folded.text[start:end])
+
+
 @dataclass(frozen=True, slots=True)
 class Checked:
     """One claim, looked up."""
@@ -118,7 +135,7 @@ class Report:
     @cached_property
     def aligner(self) -> Aligner:
         """All evidence, to look claims up in."""
-        return Aligner(self.evidence)
+        return Aligner(self.answer.claims, self.evidence)
 
     @cached_property
     def matches(self) -> tuple[Match | None, ...]:
@@ -134,7 +151,7 @@ class Report:
             return f"the answer has {len(self.stated)} values, more than are looked up"
         if self.answer.more:
             return f"the answer makes more than {len(self.answer.claims)} claims, more than are looked up"
-        if sum(len(source.text) for source in self.given.sources) > MAX_EVIDENCE:
+        if self.given.too_much:
             return "there is more evidence than is read"
         return ""
 
@@ -186,7 +203,7 @@ class Report:
         given, text = self.given, self.answer.folded.text
         if values.supported(given.numbers, number):
             return State.FOUND
-        if any(round(value, 2) in given.derivable for value, _ in number.readings):
+        if any(round(value, 2) in given.listed for value, _ in number.readings):
             return State.FOUND
         if self._approximate(number) or values.converted(text, number, given.numbers):
             return State.FOUND
@@ -196,10 +213,10 @@ class Report:
             return State.FOUND
         if text[max(0, number.start - 3) : number.start].rstrip(" $€£¥").endswith("=") or _SUM.match(text, number.end):
             return State.DERIVED
-        cues = words().computed
-        if values.possible(given.numbers, given.rounded, number.value) or values.said_with(
-            text, number.start, number.end, cues, 80, 20
-        ):
+        said = values.said_with(text, number.start, number.end, words().computed, 80, 20)
+        if said and values.sum_of_few(given.numbers, given.rounded, number.value):
+            return State.FOUND
+        if said or values.possible(given.numbers, given.rounded, number.value):
             return State.DERIVED
         return State.MISSING
 
@@ -261,13 +278,16 @@ class Report:
             if match is None:
                 found.append(Checked(claim, None, inside, (), False))
                 continue
-            window = match.text
-            numbers = sorted(values.numbers_in(window)) if inside else []
-            dates = {r for _, _, rs in values.dates_in(window) for r in rs} if any(v.date for v in inside) else set()
-            elsewhere = any(
-                value.state is not State.FOUND or not self._within(value, window, numbers, dates) for value in inside
+            window = window_of(match) if inside or match.coverage >= _OPPOSED else _NOWHERE
+            numbers = sorted(values.numbers_in(window.text)) if inside else []
+            dates = (
+                {r for _, _, rs in values.dates_in(window.text) for r in rs} if any(v.date for v in inside) else set()
             )
-            against = tuple(self._against(claim, match, inside))
+            elsewhere = any(
+                value.state is not State.FOUND or not self._within(value, window.text, numbers, dates)
+                for value in inside
+            )
+            against = tuple(self._against(claim, match, window, inside))
             found.append(Checked(claim, match, inside, against, elsewhere))
         return tuple(found)
 
@@ -278,18 +298,18 @@ class Report:
             return any(values.same_date(value.date, other) for other in dates)
         return self.answer.folded.text[value.start : value.end] in window
 
-    def _against(self, claim: Claim, match: Match, inside: Sequence[Value]) -> list[Against]:
+    def _against(self, claim: Claim, match: Match, window: Window, inside: Sequence[Value]) -> list[Against]:
         found = []
         missing = [value for value in inside if value.state is State.MISSING and value.kind != "id"]
         if missing and self._about_the_same(claim, match, missing):
-            there = values.claimed(match.text)
+            there = values.claimed(window.text)
             for value in missing:
-                other = (self._other_number if value.number else self._other_date)(value, match, there)
+                other = (self._other_number if value.number else self._other_date)(value, window, there)
                 if other is not None:
                     start, end = other
-                    place = (match.start + start, match.start + end)
+                    place = (window.start + start, window.start + end)
                     found.append(Against("contradicted_value", value.start, value.end, match, *place))
-        if not found and match.coverage >= _OPPOSED and (opposed := self._opposed(claim, match)):
+        if not found and match.coverage >= _OPPOSED and (opposed := self._opposed(claim, match, window)):
             found.append(Against("polarity_mismatch", claim.start, claim.end, match, *opposed))
         return found
 
@@ -304,41 +324,50 @@ class Report:
         text = self.answer.folded.text
         return claim.content - {STEMS[word] for value in some for word, _ in spelled(text, value.start, value.end)}
 
-    def _other_number(self, value: Value, match: Match, there: Values) -> tuple[int, int] | None:
+    def _other_number(self, value: Value, window: Window, there: Values) -> tuple[int, int] | None:
         """The number the window has for the same thing, if it is one and the answer does not state it, too."""
         if value.number is None:
             return None
         unit = values.unit_of(self.answer.plain, value.number)
         if unit is None:
             return None
-        same = [n for n in there.numbers if (u := values.unit_of(match.text, n)) and u[0] == unit[0]]
+        same = [n for n in there.numbers if (u := values.unit_of(window.text, n)) and u[0] == unit[0]]
         told = {reading for number in self.stated.numbers for reading, _ in number.readings}
         if not same or any(n.value in told for n in same) or len({n.value for n in same}) > 1:
             return None
         start, end = same[0].start, same[0].end
-        return (start, end) if self._same_context(value, match, start, end) else None
+        return (start, end) if self._same_context(value, window, start, end) else None
 
-    def _other_date(self, value: Value, match: Match, there: Values) -> tuple[int, int] | None:
+    def _other_date(self, value: Value, window: Window, there: Values) -> tuple[int, int] | None:
         if value.date is None or not there.dates or len({date for _, _, date in there.dates}) > 1:
             return None
         start, end, date = there.dates[0]
         if any(values.same_date(date, other) for _, _, other in self.stated.dates):
             return None
-        return (start, end) if self._same_context(value, match, start, end) else None
+        return (start, end) if self._same_context(value, window, start, end) else None
 
-    def _same_context(self, value: Value, match: Match, start: int, end: int) -> bool:
+    def _same_context(self, value: Value, window: Window, start: int, end: int) -> bool:
         """Whether the words of weight right beside both values agree: a page has many dates, and one says when it was made."""
         mine = _beside(self.answer.plain, value.start, value.end)
-        return not mine.isdisjoint(_beside(match.text, start, end))
+        return not mine.isdisjoint(_beside(window.text, start, end))
 
-    def _opposed(self, claim: Claim, match: Match) -> tuple[int, int] | None:
+    def _opposed(self, claim: Claim, match: Match, window: Window) -> tuple[int, int] | None:
         """The passage that says the claim and denies it, or the other way round."""
         if len(claim.content) < _STATEMENT:
             return None
         text, line = self.answer.folded.text[claim.start : claim.end], match.source.folded.text
+        mine, said_here, around = self._negated(text), set(words_of(text)), set(words_of(window.text))
+        opposed = [
+            (s, t)
+            for one, two in words().opposites
+            for s, t in ((one, two), (two, one))
+            if s in said_here and t in around
+        ]
+        if not mine and not opposed and "n't" not in window.text and self._negations.isdisjoint(around):
+            return None
         best = 0
-        at = (match.start, match.end)
-        for start, end in sentences(line, match.start, match.end):
+        at = (window.start, window.end)
+        for start, end in sentences(line, window.start, window.end):
             shared = len(claim.content.intersection(stems(line, start, end)))
             if shared > best:
                 best, at = shared, (start, end)
@@ -346,14 +375,11 @@ class Report:
             return None
         shared_at = [place for word, place in spelled(line, *at) if STEMS[word] in claim.content]
         inner = line[shared_at[0] : shared_at[-1]]
-        mine = self._negated(text)
         if self._negated(inner) if not mine else not self._negated(line[max(0, at[0] - _AROUND) : at[1] + _AROUND]):
             return at
-        said_here, said_there = set(words_of(text)), set(words_of(line[at[0] : at[1]]))
-        for one, two in words().opposites:
-            for said, stands in ((one, two), (two, one)):
-                if said in said_here and stands in said_there and said not in said_there and stands not in said_here:
-                    return at
+        said_there = set(words_of(line[at[0] : at[1]]))
+        if any(s not in said_there and t in said_there and t not in said_here for s, t in opposed):
+            return at
         return None
 
     def _negated(self, folded: str) -> bool:
@@ -367,10 +393,10 @@ class Report:
 
     def in_another_language(self) -> bool:
         """Whether the answer is in another language than the evidence: then words prove nothing either way."""
-        mine = language(words_of(self.answer.plain))
+        mine = language(words_of(self.answer.plain[:5000]))
         if not mine:
             return not shares_script(self.answer.plain, self.given.haystack)
-        theirs = {language(words_of(source.folded.text[:5000])) for source in self.evidence}
+        theirs = {language(words_of(source.folded.text[:1000])) for source in self.evidence[:20]}
         return bool(theirs - {""}) and mine not in theirs
 
     # --- pointing ---------------------------------------------------------------------------------------------------

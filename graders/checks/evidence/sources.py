@@ -8,7 +8,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from graders.checks.evidence import values
-from graders.checks.evidence.text import Folded, fold
+from graders.checks.evidence.text import Folded, fold, starts, stems
 from store.types import Completeness, ContentState, Document, ToolCall, Trace
 
 MAX_EVIDENCE = 2_000_000
@@ -40,6 +40,16 @@ class Source:
         """The text for comparing."""
         return fold(self.text)
 
+    @cached_property
+    def stems(self) -> list[str]:
+        """Its words, in order."""
+        return stems(self.folded.text)
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """Where each of its words begins in the folded text."""
+        return starts(self.folded.text)
+
     @property
     def is_evidence(self) -> bool:
         """Whether it can bear out a claim: what the user said is only repeated, what the system said are orders."""
@@ -55,6 +65,8 @@ class Given:
         """What is missing from the capture; empty when nothing is."""
         self.retrieved = 0
         """How many tool results and documents there are."""
+        self.too_much = False
+        """Whether there is more evidence than is read."""
         self.beside: list[str] = []
         """Errors, addresses and ids: texts in which a value may stand, and which nothing is aligned with."""
         self.sources = tuple(self._within(self._read()))
@@ -101,6 +113,7 @@ class Given:
         for number, source in enumerate(found):
             size += len(source.text)
             if size > MAX_EVIDENCE:
+                self.too_much = True
                 self.gap = self.gap or "there is more evidence than is read"
                 return list(found[:number])
         return list(found)
@@ -122,9 +135,9 @@ class Given:
         return {round(number, 2) for number in self.numbers}
 
     @cached_property
-    def derivable(self) -> set[float]:
+    def listed(self) -> set[float]:
         """Sums of columns, counts of lists, and the like."""
-        return values.derivable([source.text for source in self.sources], self.numbers)
+        return values.listed([source.text for source in self.sources])
 
     @cached_property
     def dates(self) -> set[values.Date]:

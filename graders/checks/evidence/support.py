@@ -161,7 +161,7 @@ def _pointers(seen: Report, labelled: Iterable[tuple[Checked, str]]) -> Iterable
     for claim, match in certified[:_POINTED_AT]:
         if match is not None:
             yield seen.here(claim.claim.start, claim.claim.end)
-            yield seen.there(match.source, match.start, match.end)
+            yield seen.there(match.source, *match.place)
     others = [c.claim for c, label in checked if not label.startswith("supported")]
     for other in others[:_POINTED_AT]:
         yield seen.here(other.start, other.end)

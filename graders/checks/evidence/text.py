@@ -17,10 +17,11 @@ from typing import NamedTuple
 from graders.checks.evidence.words import words
 
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
-_ODD = re.compile(
-    r"\\(?:u[0-9a-fA-F]{4}|[nrtbf\"/\\])|[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]|[\U000e0000-\U000e007f]"
-)
-_INVISIBLE = re.compile(r"[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\U000e0000-\U000e007f]")
+_UNSEEN = r"[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\U000e0000-\U000e007f]"
+_INVISIBLE = re.compile(_UNSEEN)
+_CODED = re.compile(rf"\\u[0-9a-fA-F]{{4}}|{_UNSEEN}")
+_ESCAPES = (("\\\\", "  "), ("\\n", "\n "), ("\\r", "\n "), ("\\t", "  "), ('\\"', ' "'), ("\\/", " /"))
+"""JSON escapes and what stands for them in as many characters; that of the escape itself first."""
 _MANY_POINTS = 20_000
 
 
@@ -69,17 +70,17 @@ class Folded(NamedTuple):
 def fold(text: str) -> Folded:
     """The text in lower case with one way to write each character; JSON escapes are resolved."""
     moved: tuple[tuple[int, int], ...] = ()
-    if "\\" in text:
-        text, moved = _resolved(text, _ODD)
+    if "\\u" in text:
+        text, moved = _resolved(text, _CODED)
     elif not text.isascii() and _INVISIBLE.search(text):
         text, moved = _resolved(text, _INVISIBLE)
+    if "\\" in text:
+        for escape, plain in _ESCAPES:
+            text = text.replace(escape, plain)
     if text.isascii():
         return Folded(text.lower(), moved)
     folded = text.replace("\u0130", "I").lower()
     return Folded(_NOT_ASCII.sub(lambda m: m[0].translate(_SAME), folded), moved)
-
-
-_ESCAPES = {"n": "\n", "r": "\n", "t": " ", "b": " ", "f": " ", '"': '"', "/": "/", "\\": "\\"}
 
 
 def _resolved(text: str, odd: re.Pattern[str]) -> tuple[str, tuple[tuple[int, int], ...]]:
@@ -90,7 +91,7 @@ def _resolved(text: str, odd: re.Pattern[str]) -> tuple[str, tuple[tuple[int, in
         parts.append(text[done : match.start()])
         length += match.start() - done
         if match[0][0] == "\\":
-            char = chr(int(match[0][2:], 16)) if match[0][1] == "u" else _ESCAPES[match[0][1]]
+            char = chr(int(match[0][2:], 16))
             parts.append(" " if "\ud800" <= char <= "\udfff" else char)
             length += 1
         done = match.end()
@@ -128,6 +129,8 @@ def _stem(word: str) -> str:
         word = word[:-2]
     if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "lsz":
         word = word[:-1]
+    if len(word) > 5 and word.endswith("ll"):  # cancelled, cancels
+        word = word[:-1]
     if len(word) > 3 and word[-1] == "e":
         word = word[:-1]
     return word[:-1] + "i" if len(word) > 3 and word[-1] == "y" else word
@@ -147,12 +150,17 @@ _UNSPACED = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u0e00-\u0eff\u
 _HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 
 
-def stems(folded: str, start: int, end: int) -> list[str]:
+def stems(folded: str, start: int = 0, end: int | None = None) -> list[str]:
     """The stems of a part of a folded text, in order."""
-    part = folded[start:end]
+    part = folded if end is None else folded[start:end]
+    if part.isascii():
+        return list(map(STEMS.__getitem__, part.translate(_BLANKS).split()))
     if _pairs(part):
         return [STEMS[word] for word, _ in spelled(part, 0, len(part))]
     return list(map(STEMS.__getitem__, _WORD.findall(part)))
+
+
+_BLANKS = "".join(chr(point) if chr(point).isalnum() else " " for point in range(128))
 
 
 def spelled(folded: str, start: int, end: int) -> Iterator[tuple[str, int]]:
@@ -170,9 +178,11 @@ _SCRIPTS = re.compile(f"[{_UNSPACED}]+|[^\\W_{_UNSPACED}]+")
 """Scripts without blanks are read in overlapping pairs of characters."""
 
 
-def is_unspaced(word: str) -> bool:
-    """Whether a word is of a script that puts no blanks between words."""
-    return not word.isascii() and _HAS_UNSPACED.match(word) is not None
+def starts(folded: str) -> list[int]:
+    """Where each of the words of a folded text begins."""
+    if _pairs(folded):
+        return [start for _, start in spelled(folded, 0, len(folded))]
+    return [match.start() for match in _WORD.finditer(folded)]
 
 
 def _pairs(folded: str) -> bool:

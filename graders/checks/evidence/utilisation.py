@@ -73,15 +73,20 @@ class Utilisation(Grader, name="evidence/utilisation", version="1"):
 
     @staticmethod
     def _in_calls(seen: Report, left: list[Source]) -> set[int]:
+        asked = [(call, _words(call.arguments_text)) for call in seen.trace.tool_calls]
+        told = "\n".join(source.folded.text for source in seen.given.sources if source.kind is Kind.USER)
+        news = {word for _, said in asked for word in said if word not in told}
         used = set()
-        user = "\n".join(s.folded.text for s in seen.given.sources if s.kind is Kind.USER)
-        calls = seen.trace.tool_calls
-        for source in left:
-            after = source.call.index if source.call else -1
-            ended = source.call.end_ns if source.call else 0
-            later = (c.arguments_text for c in calls if c.index > after and c.start_ns >= ended)
-            said = set(_TELLING.findall(fold("\n".join(later)).text)[:_MAX_WORDS])
-            text = source.folded.text
-            if any(word in text and word not in user for word in said):
-                used.add(id(source))
+        for source in left if news else ():
+            call, text = source.call, source.folded.text
+            for later, said in asked:
+                if call is not None and (later.index <= call.index or later.start_ns < call.end_ns):
+                    continue
+                if any(word in text for word in said if word in news):
+                    used.add(id(source))
+                    break
         return used
+
+
+def _words(arguments: str) -> list[str]:
+    return _TELLING.findall(fold(arguments).text)[:_MAX_WORDS] if len(arguments) > 2 else []

@@ -66,6 +66,7 @@ _CURRENCIES = frozenset("$€£¥")
 _LIST_MARK = re.compile(
     r"\n[^\S\n]*+(?:#++[^\S\n]*+|[-*][^\S\n]++)?(?:step |option |flight |item )?\d{1,3}[.):]\s", re.IGNORECASE
 )
+_NAME = re.compile(r"([a-z]+)[ -]$")
 _SMALL = 10
 
 Date = tuple[int, int, int]
@@ -144,6 +145,8 @@ def claimed(text: str) -> Values:
         start, end = match.span()
         before = text[max(0, start - 2) : start]
         if before and (before[-1].isalnum() or before[-1] in "._" or (before[0].isdecimal() and before[-1] == "/")):
+            continue
+        if (name := _NAME.search(text, max(0, start - 12), start)) and name[1] in words().named:
             continue
         readings_ = _readings(match[0])
         if not readings_:
@@ -362,17 +365,20 @@ def supported(numbers: Sequence[float], number: Number) -> bool:
     )
 
 
-def derivable(texts: Sequence[str], numbers: Sequence[float]) -> set[float]:
-    """Sums of listed columns, counts of list items; and of few numbers the sum and difference of each two."""
+def listed(texts: Sequence[str]) -> set[float]:
+    """Sums and means of listed columns, counts of list items."""
     found: set[float] = set()
     for text in texts:
         if text[:1] in ("{", "["):
             _columns(decode(text), found)
-    if len(numbers) <= FEW_NUMBERS:
-        found |= {round(x + y, 2) for x in numbers for y in numbers} | {
-            round(x - y, 2) for x in numbers for y in numbers
-        }
     return found
+
+
+def sum_of_few(numbers: Sequence[float], known: set[float], value: float) -> bool:
+    """Whether the value is the sum or difference of two of the numbers, `known` when rounded, and they are few."""
+    return len(numbers) <= FEW_NUMBERS and any(
+        round(value - n, 2) in known or round(value + n, 2) in known for n in numbers
+    )
 
 
 def _columns(value: Any, found: set[float]) -> None:

@@ -42,6 +42,7 @@ class Vocabulary(_Part):
     languages: dict[str, Language]
     no_claim: tuple[Silent, ...]
     computed: tuple[str, ...]
+    named: Words
     ending: tuple[str, ...]
     approximate: Words
     opposites: tuple[tuple[str, str], ...]
