@@ -36,7 +36,7 @@ from store.errors import Retryable
 log = logging.getLogger(__name__)
 
 ASSEMBLE_SECONDS = 60.0
-"""For what is no grader: one trace put together, or the rows of a batch read or written."""
+"""For putting one trace together."""
 STRIKES = 3
 """How often in a row a grader may use up its time before it is left out."""
 REST_SECONDS = 60.0
@@ -66,8 +66,13 @@ class Pulse(ctypes.Structure):
     _fields_ = (
         ("started_ns", ctypes.c_int64),  # 0: nothing is under way
         ("trace", ctypes.c_char * 64),
-        ("what", ctypes.c_char * 128),
+        ("what", ctypes.c_int64),  # index into `_names`
     )
+
+
+def _names(graders: GraderSets) -> list[str]:
+    """What a process can be at."""
+    return [ASSEMBLE, *sorted({grader.grader_name for grader in graders.every()})]
 
 
 @dataclass(slots=True)
@@ -122,11 +127,11 @@ _NOTHING = _Task(Batch((), b"", b""), {}, Strikes())
 class _Limits(Watch):
     """Bounds what runs in this process's main thread."""
 
-    def __init__(self, pulse: Pulse, seconds: float) -> None:
+    def __init__(self, pulse: Pulse, graders: GraderSets, seconds: float) -> None:
         self._pulse = pulse
+        self._indexes = {name: index for index, name in enumerate(_names(graders))}
         self._seconds = seconds
-        self._deadline = 0.0
-        self._seconds_now = 0.0
+        self._started_ns = 0
         self._what = self._trace_id = ""
         self.task: _Task = _NOTHING
         signal.signal(signal.SIGALRM, self._tick)
@@ -134,33 +139,33 @@ class _Limits(Watch):
         signal.setitimer(signal.ITIMER_REAL, _TICK_SECONDS, _TICK_SECONDS)
 
     def _tick(self, _: int, __: FrameType | None) -> None:
-        if self._deadline and time.monotonic() > self._deadline:
+        if self._started_ns and time.monotonic_ns() - self._started_ns > self._limit() * 1e9:
             raise OutOfTime
+
+    def _limit(self) -> float:
+        return ASSEMBLE_SECONDS if self._what == ASSEMBLE else self._seconds
 
     def on(self, what: str, trace_id: str = "") -> _Limits:
         """Itself, as what the work is done within."""
-        left_out, strikes, pulse = self.task.left_out, self.task.strikes, self._pulse
-        if left_out and (reason := left_out.get((trace_id, what))) is not None:
+        task, pulse = self.task, self._pulse
+        if task.left_out and (reason := task.left_out.get((trace_id, what))) is not None:
             raise NotGraded(reason)
-        if strikes.rests(what):
+        if task.strikes.rests(what):
             raise NotGraded(f"it took more than its {self._seconds:g} s again and again, and is left out for a while")
         if trace_id != self._trace_id:
             self._trace_id, pulse.trace = trace_id, trace_id.encode()[:63]
-        pulse.what = what.encode()[:127]
-        self._what = what
+        self._what, pulse.what = what, self._indexes[what]
         return self
 
     def __enter__(self) -> None:
-        self._seconds_now = self._seconds if self._what != ASSEMBLE else ASSEMBLE_SECONDS
-        self._pulse.started_ns = time.monotonic_ns()
-        self._deadline = time.monotonic() + self._seconds_now
+        self._started_ns = self._pulse.started_ns = time.monotonic_ns()
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._deadline = self._pulse.started_ns = 0
+        self._started_ns = self._pulse.started_ns = 0
         if isinstance(error, OutOfTime):
             if self._what != ASSEMBLE:
                 self.task.strikes.failed(self._what)
-            raise NotGraded(f"it took more than {self._seconds_now:g} s and was interrupted{_place(trace)}") from None
+            raise NotGraded(f"it took more than {self._limit():g} s and was interrupted{_place(trace)}") from None
         self.task.strikes.went_well(self._what)
 
 
@@ -184,7 +189,7 @@ def serve(pipe: int, pulse: int, parent: int) -> None:
     assert isinstance(setup, _Setup)
     with contextlib.suppress(OSError):
         os.nice(setup.nice)
-    limits = _Limits(_pulse(pulse), setup.grader_seconds)
+    limits = _Limits(_pulse(pulse), setup.graders, setup.grader_seconds)
     connection.send("ready")
     # What a batch leaves behind is collected after it: in between, the collector would look at all of it over and over.
     gc.disable()
@@ -224,6 +229,7 @@ class Isolated:
 
     def __init__(self, graders: GraderSets, *, grader_seconds: float = 5.0, nice: int = 0) -> None:
         self._setup = _Setup(graders, grader_seconds, nice)
+        self._names = _names(graders)
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed with self)
         self._file.truncate(ctypes.sizeof(Pulse))
         self._pulse = _pulse(self._file.fileno())
@@ -314,7 +320,7 @@ class Isolated:
         assert self._pipe is not None
         while not self._pipe.poll(_TICK_SECONDS):
             started, what = self._pulse.started_ns, self._what()
-            seconds = self._setup.grader_seconds if what and what != ASSEMBLE else ASSEMBLE_SECONDS
+            seconds = ASSEMBLE_SECONDS if what == ASSEMBLE else self._setup.grader_seconds
             if started and time.monotonic_ns() - started > (seconds + _PATIENCE_SECONDS) * 1e9:
                 raise EOFError(f"it took more than {seconds:g} s and could not be interrupted")
         answer = self._pipe.recv()
@@ -322,7 +328,7 @@ class Isolated:
         return answer
 
     def _what(self) -> str:
-        return bytes(self._pulse.what).decode(errors="replace")
+        return self._names[self._pulse.what]
 
     def _end(self) -> int | None:
         """End the process, if there is one; what it exited with, if it had done so by itself."""
@@ -344,7 +350,7 @@ class Isolated:
         trace, what = bytes(self._pulse.trace).decode(errors="replace"), self._what()
         stuck = isinstance(error, EOFError) and error.args
         reason = str(error) if stuck else f"its process died ({_cause(code)})"
-        log.warning("the grading process was replaced: %s, trace %s: %s", what or "a batch", trace or "?", reason)
+        log.warning("the grading process was replaced: %s, trace %s: %s", what, trace, reason)
         # What ends the process while none of them is under way is tried once more: it may have been somebody from outside.
         culprit = (trace, what) if self._pulse.started_ns else ("", "")
         if culprit in task.left_out or len(task.left_out) >= _MAX_CULPRITS:

@@ -41,6 +41,9 @@ _T = TypeVar("_T")
 class Judge(Protocol):
     """Grades one batch at a time, perhaps elsewhere and meanwhile."""
 
+    replaced: int
+    """Processes it lost, or had to end."""
+
     def submit(self, batch: Batch) -> None: ...
 
     def result(self) -> Graded: ...
@@ -56,6 +59,7 @@ class InProcess:
     def __init__(self, graders: GraderSets) -> None:
         self._graders = graders
         self._batch: Batch | None = None
+        self.replaced = 0
 
     def submit(self, batch: Batch) -> None:
         self._batch = batch
@@ -110,6 +114,11 @@ class Worker:
         self._after = after
         self._since_ms = 0
         self.progress = Progress()
+
+    @property
+    def replaced(self) -> int:
+        """Grading processes that died or had to be ended."""
+        return self._judge.replaced
 
     def close(self) -> None:
         """End what grades elsewhere."""
@@ -172,28 +181,29 @@ class Worker:
                 failed.append(portion)
                 return None
 
-        def land(portion: list[dict[str, Any]], then: Callable[[], None] = lambda: None) -> None:
+        def land(portion: list[dict[str, Any]], batch: Batch, following: Batch | None = None) -> None:
             with tracer.start_as_current_span("grader.batch", attributes={"traces": len(portion)}):
                 graded = attempt(portion, self._judge.result)
-                then()
+                if following is not None:
+                    self._judge.submit(following)
                 if graded is not None:
-                    attempt(portion, lambda: self._write(portion, only, graded))
+                    attempt(portion, lambda: self._write(portion, batch, graded))
 
-        flying: list[dict[str, Any]] | None = None
+        flying: tuple[list[dict[str, Any]], Batch] | None = None
         for portion in _portions(closed):
-            if flying and not _conversations(flying).isdisjoint(_conversations(portion)):
-                land(flying)  # its decisions may bear on this portion
+            if flying and not _conversations(flying[0]).isdisjoint(_conversations(portion)):
+                land(*flying)  # its decisions may bear on this portion
                 flying = None
             batch = attempt(portion, lambda portion=portion: self._read(portion, only))  # type: ignore[misc]
             if batch is None:
                 continue
             if flying:
-                land(flying, lambda batch=batch: self._judge.submit(batch))  # type: ignore[misc]
+                land(*flying, following=batch)
             else:
                 self._judge.submit(batch)
-            flying = portion
+            flying = portion, batch
         if flying:
-            land(flying)
+            land(*flying)
 
     def _read(self, portion: Sequence[dict[str, Any]], only: frozenset[str]) -> Batch:
         store, ids = self._store, [row["TraceId"] for row in portion]
@@ -215,7 +225,8 @@ class Worker:
             only=only,
         )
 
-    def _write(self, portion: Sequence[dict[str, Any]], only: frozenset[str], graded: Graded) -> None:
+    def _write(self, portion: Sequence[dict[str, Any]], batch: Batch, graded: Graded) -> None:
+        only = batch.only
         for trace_id, reason in graded.failed:
             log.error("trace %s: %s", trace_id, reason)
         if only:
@@ -225,15 +236,24 @@ class Worker:
         self._store.reopen(graded.reopen, _MAX_REOPENED)
         marks = [self._mark(row, only, found) for row, found in zip(portion, graded.completeness, strict=True)]
         self._store.insert_columns("graded_traces", rows.columns(marks))
+        self._reopen_changed_cases(portion, batch)
         if self._after is not None:
             self._after(graded.tables.get("grades", b""))
         self.progress.graded += len(portion)
         self.progress.failed += len(graded.failed)
 
+    def _reopen_changed_cases(self, portion: Sequence[dict[str, Any]], batch: Batch) -> None:
+        """A suite kept meanwhile took back the marks it found; those that were not there yet are taken back here."""
+        ran = [row["TraceId"] for row in portion if row["CaseId"]]
+        used = {trace_id: case.digest for trace_id, case in batch.cases.items()}
+        now = {trace_id: case.digest for trace_id, case in self._store.cases(ran).items()}
+        self._store.reopen([trace_id for trace_id in ran if used.get(trace_id) != now.get(trace_id)])
+
     def _grade_alone(self, row: dict[str, Any], only: frozenset[str]) -> None:
         try:
-            self._judge.submit(self._read([row], only))
-            self._write([row], only, self._judge.result())
+            batch = self._read([row], only)
+            self._judge.submit(batch)
+            self._write([row], batch, self._judge.result())
         except Exception as error:
             self._judge.discard()
             large = isinstance(error, OutOfMemory)

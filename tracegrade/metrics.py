@@ -119,6 +119,7 @@ def _worker(worker: Worker) -> Iterator[Metric]:
         ("graded_traces", "Traces graded, each time they were.", progress.graded),
         ("failed_traces", "Traces that could not be graded; each has an error grade.", progress.failed),
         ("paused_batches", "Batches given up because the store failed; they are tried again.", progress.paused),
+        ("replaced_processes", "Grading processes that died, or that a grader had made unusable.", worker.replaced),
     ):
         yield _counter(f"tracegrade_grader_{name}", text, [({}, value)])
     yield _gauge(

@@ -203,7 +203,7 @@ from graders.isolation import Isolated
 import stuck_grader
 subject = Isolated(GraderSets([stuck_grader.Hostile(how="stuck")]), grader_seconds=600)
 subject.submit(Batch([Item("0" * 31 + "2", 1)], b"", b""))
-while subject._what() != "test/stuck_one": pass
+while not subject._pulse.started_ns or subject._what() != "test/stuck_one": pass
 print(subject._process.pid, flush=True)
 sys.stdin.read()
 """

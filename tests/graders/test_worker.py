@@ -12,12 +12,13 @@ import pytest
 
 from graders import Grader, GraderSets, Score, Trace, load_graders, passed
 from graders import worker as worker_module
+from graders.batch import Graded
 from graders.testing import conversation
-from graders.worker import Worker
+from graders.worker import InProcess, Worker
 from store import client as client_module
 from store.client import Store
 from store.errors import Retryable
-from store.types import Span
+from store.types import Case, Span
 
 Send = Callable[..., None]
 
@@ -228,3 +229,21 @@ def test_spans_without_a_trace_make_no_trace(store: Store, send: Send, trace_id:
     ]
     assert store.query("SELECT TraceId FROM traces_v") == [{"TraceId": f"{3:032x}"}]
     assert worker(store).run_once() == 1
+
+
+def test_a_suite_that_is_kept_while_its_traces_are_graded_is_graded_against(store: Store, send: Send) -> None:
+    """Between the reading of a trace and its mark there is nothing yet that keeping the suite could take back."""
+    case = Case(id="one", bucket="b", digest="sha256:new")
+
+    class Meanwhile(InProcess):
+        def result(self) -> Graded:
+            store.save_suite("suite", "s1", "{}", [case])
+            return super().result()
+
+    labels = {"tracegrade.case.id": "one", "tracegrade.suite": "suite"}
+    send("s1", [replace(span, attributes={**span.attributes, **labels}) for span in spans_of(1)])
+    graders = GraderSets(load_graders({"evidence/contains": {}}))
+    subject = Worker(store, graders, judge=Meanwhile(graders), grace_ms=0, idle_ms=600_000)
+    assert [subject.run_once(), subject.run_once(), subject.run_once()] == [1, 1, 0]
+    (grade,) = store.query("SELECT CaseDigest, Generation FROM grades_v")
+    assert grade == {"CaseDigest": "sha256:new", "Generation": 2}
