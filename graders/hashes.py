@@ -23,10 +23,14 @@ def arguments_hash(arguments: object) -> str:
         return ""
 
 
+def hashes_of(arguments: object) -> list[str]:
+    """All the hashes these arguments may be named by."""
+    return [h for h in dict.fromkeys([arguments_hash(arguments), *_other_hashes(arguments)]) if h]
+
+
 def same_arguments(stated: str, arguments: object) -> bool:
     """Whether a hash that somebody stated is that of these arguments."""
-    wanted = stated.strip().lower().removeprefix("sha256:")
-    return wanted != "" and (arguments_hash(arguments) == wanted or wanted in _other_hashes(arguments))
+    return stated.strip().lower().removeprefix("sha256:") in hashes_of(arguments)
 
 
 def _other_hashes(arguments: object) -> list[str]:

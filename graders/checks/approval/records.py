@@ -7,19 +7,24 @@ age, hash of the arguments, single use.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import cached_property
 
 from graders.checks.approval.finding import GOOD, Finding
-from graders.hashes import same_arguments
+from graders.hashes import hashes_of
 from graders.policy import AgentPolicy, Effect, Explicit, ToolRule
 from store.types import Approval, ContentState, Evidence, ToolCall, Trace
 
 GRANTS = ("allow", "modified")
 DENIALS = ("deny", "cancelled")
 _USER_IDS = ("user.id", "enduser.id")
+_MAX_BEFORE, _MAX_AFTER = 256, 16
+"""How many decisions are looked at for one call, nearest first, where it is not clear which one is about it."""
+_END = 1 << 63
 _EXECUTED_HASH = "tracegrade.approval.args.executed_hash"
 
 
@@ -29,12 +34,18 @@ class Records:
     def __init__(self, trace: Trace, policy: AgentPolicy) -> None:
         self.trace = trace
         self.policy = policy
-        self.by_call: dict[str, list[Approval]] = defaultdict(list)
-        self.by_tool: dict[str, list[Approval]] = defaultdict(list)
+        self._by_call: dict[str, _Timeline] = defaultdict(_Timeline)
+        self._by_tool: dict[str, _Timeline] = defaultdict(_Timeline)
+        """Those that name a tool and no call, of scope `once`, with no hash of arguments."""
+        self._standing: dict[str, _Timeline] = defaultdict(_Timeline)
+        self._by_hash: dict[tuple[str, str], _Timeline] = defaultdict(_Timeline)
+        self._hashed: dict[str, _Timeline] = defaultdict(_Timeline)
         self._spent: dict[int, str] = {}
         """Approvals of scope `once`, and the key of the call each was spent by; empty for one of another trace."""
         self._settled: set[str] = set()
         """Tools whose calls in other traces have spent what they spend."""
+        self._hashes: tuple[str, frozenset[str]] = ("", frozenset())
+        """The key of the call asked for last, and all hashes its arguments may be given by."""
         found = (*trace.approvals, *trace.related.approvals)
         if found:
             asked = {a.approval_id: a for a in found if a.approval_id and (a.call_id or a.tool_name)}
@@ -44,26 +55,44 @@ class Records:
                 known = _joined(approval, request)
                 if known.outcome == "require_approval" and known.call_id and known.arguments_hash:
                     proposed[known.call_id] = known
-                if known.call_id:
-                    self.by_call[known.call_id].append(known)
-                if known.tool_name and (not known.call_id or known.scope != "once"):
-                    self.by_tool[known.tool_name].append(known)
+                self._keep(known)
+
+    def _keep(self, known: Approval) -> None:
+        if known.call_id:
+            self._by_call[known.call_id].add(known)
+        tool = known.tool_name
+        if tool and known.scope != "once":
+            self._standing[tool].add(known)
+        elif tool and not known.call_id and known.arguments_hash:
+            self._by_hash[tool, _bare(known.arguments_hash)].add(known)
+            self._hashed[tool].add(known)
+        elif tool and not known.call_id:
+            self._by_tool[tool].add(known)
 
     def of(self, call: ToolCall) -> list[Approval]:
         """The decisions that concern a call, in time order."""
-        if not self.by_call and not self.by_tool:
-            return []
-        own = [*self.by_call.get(call.call_id, ())] if call.call_id else []
+        start = call.start_ns if call.span_id else _END
+        own = self._by_call[call.call_id].near(start) if call.call_id in self._by_call else []
         if call.key != call.call_id:
-            own += self.by_call.get(call.key, ())
+            own = [*own, *(self._by_call[call.key].near(start) if call.key in self._by_call else ())]
             if (asked := self._asked_ns(call)) is not None:
                 # The id is an earlier call's as well: what was decided before this one was asked for is about that one.
                 own = [a for a in own if a.time_ns >= asked or a.trace_id]
         # Ids that begin at 1 in every trace are common, so elsewhere the tool must be the same as well.
         own = [a for a in own if not a.trace_id or a.tool_name in ("", call.name)]
+        wide: list[Approval] = []
+        for timelines in (self._by_tool, self._standing):
+            if call.name in timelines:
+                wide += timelines[call.name].near(start)
+        if call.name in self._hashed:
+            known = ((call.name, h) for h in self._hashes_of(call))
+            fitting = [a for key in known if key in self._by_hash for a in self._by_hash[key].near(start)]
+            wide += fitting or self._hashed[call.name].near(start)[-_MAX_AFTER:]
+        if not wide:
+            return own
         named = {id(a) for a in own}
-        wide = [a for a in self.by_tool.get(call.name, ()) if id(a) not in named and self._reaches(a, call)]
-        return sorted([*own, *wide], key=_order) if wide else own
+        wide = [a for a in wide if id(a) not in named and self._reaches(a, call)]
+        return sorted([*own, *wide], key=_order)
 
     def find(self, call: ToolCall, rule: ToolRule | None) -> Finding | None:
         """What the decisions say about a call that ran, or may have; None when there are none that could matter."""
@@ -136,12 +165,17 @@ class Records:
             return f"approved by {decider}, and duties are separated"
         if not decider or decider == "human":
             return "unknown: duties are separated, and the record does not say who approved"
-        if decider in self._served():
+        if decider in self._served:
             return f"approved by {decider}, for whom the agent works, and duties are separated"
-        if any(decider == span.agent for span in self.trace.spans):
+        if decider in self._agents:
             return f"approved by the agent {decider}, and duties are separated"
         return ""
 
+    @cached_property
+    def _agents(self) -> set[str]:
+        return {span.agent for span in self.trace.spans}
+
+    @cached_property
     def _served(self) -> set[str]:
         root = self.trace.root
         places: Sequence[Mapping[str, str]] = (root.attributes, root.resource) if root else ()
@@ -196,10 +230,16 @@ class Records:
             finding = self._uncovered(approval, call, start, rules)
             if finding is None:
                 if approval.scope == "once" and call.executed is not False:
-                    self._spent.setdefault(id(approval), call.key)
+                    self._spend(approval, call)
                 return _approved(approval)
             found.append(finding)
         return next((f for f in found if f.label == "not_observable"), found[0])
+
+    def _spend(self, approval: Approval, call: ToolCall) -> None:
+        if id(approval) not in self._spent:
+            self._spent[id(approval)] = call.key
+            if not approval.call_id and not approval.arguments_hash:
+                self._by_tool[call.name].make_room(approval)
 
     def _rank(self, approval: Approval, call: ToolCall) -> tuple[int, int]:
         """Which grant to try first: the call's own, one for its arguments, a standing one, any for the tool, oldest first."""
@@ -234,15 +274,25 @@ class Records:
 
     def _same(self, approval: Approval, call: ToolCall) -> bool | None:
         """Whether a call ran with the arguments that were approved; None when nobody says with which it ran."""
-        if call.arguments_state is ContentState.PRESENT and call.arguments is not None:
-            return same_arguments(approval.arguments_hash, call.arguments)
-        if not call.span_id:
-            return None
-        span = next((s for s in self.trace.spans if s.span_id == call.span_id), None)
-        stated = span.attributes.get(_EXECUTED_HASH, "") if span else ""
-        if not stated:
-            return None
-        return stated.strip().lower().removeprefix("sha256:") == approval.arguments_hash.removeprefix("sha256:")
+        known = self._hashes_of(call)
+        return _bare(approval.arguments_hash) in known if known else None
+
+    def _hashes_of(self, call: ToolCall) -> frozenset[str]:
+        """The hashes by which the arguments a call ran with may be named; none when nobody says with which it ran."""
+        if self._hashes[0] != call.key:
+            found: Iterable[str] = ()
+            if call.arguments_state is ContentState.PRESENT and call.arguments is not None:
+                found = hashes_of(call.arguments)
+            elif call.span_id:
+                found = [_bare(self._executed.get(call.span_id, ""))]
+            self._hashes = (call.key, frozenset(h for h in found if h))
+        return self._hashes[1]
+
+    @cached_property
+    def _executed(self) -> dict[str, str]:
+        """What spans say of the arguments their tool ran with."""
+        stated = ((span.span_id, span.attributes.get(_EXECUTED_HASH, "")) for span in self.trace.spans)
+        return {span_id: value for span_id, value in stated if value}
 
     def _ran_elsewhere(self, approval: Approval, call: ToolCall) -> bool:
         """Whether the call had run in another trace before, after it was approved: a resumed run may repeat it."""
@@ -260,22 +310,24 @@ class Records:
         if tool in self._settled:
             return
         self._settled.add(tool)
-        grants = [a for a in self.by_tool.get(tool, ()) if not a.call_id and a.scope == "once" and a.outcome in GRANTS]
+        told = (*self._by_tool[tool].items, *self._hashed[tool].items)[:_MAX_BEFORE]
+        grants = sorted((a for a in told if a.outcome in GRANTS), key=_order)
         here = {call.call_id for call in self.trace.tool_calls if call.call_id}
         for call in self.trace.related.tool_calls if grants else ():
             if call.name != tool or not call.executed or call.call_id in here:
                 continue  # a call that was shown again is one call
-            if call.call_id and any(a.outcome in GRANTS for a in self.by_call.get(call.call_id, ())):
+            if call.call_id in self._by_call and any(a.outcome in GRANTS for a in self._by_call[call.call_id].items):
                 continue
             ruling = self.policy.ruling(call)
             if ruling.needed is False or ruling.effect in (Effect.READ, Effect.UNKNOWN):
                 continue
+            hashes = hashes_of(call.arguments) if call.arguments is not None else []
             fitting = (
                 a
                 for a in grants
                 if id(a) not in self._spent
                 and a.time_ns <= call.start_ns
-                and (not a.arguments_hash or self._same(a, call))
+                and (not a.arguments_hash or _bare(a.arguments_hash) in hashes)
             )
             if (spent := next(fitting, None)) is not None:
                 self._spent[id(spent)] = ""
@@ -285,6 +337,38 @@ class Records:
         if call.key == call.call_id or call.message_index is None:
             return None
         return self.trace.messages[call.message_index].time_ns
+
+
+class _Timeline:
+    """Decisions in time order; those near a moment are found without looking at all."""
+
+    __slots__ = ("items", "times")
+
+    def __init__(self) -> None:
+        self.items: list[Approval] = []
+        self.times: list[int] = []
+
+    def add(self, approval: Approval) -> None:
+        """Add one that is not earlier than those before it."""
+        self.items.append(approval)
+        self.times.append(approval.time_ns)
+
+    def near(self, moment: int) -> list[Approval]:
+        """The last ones up to a moment, and the first ones after it."""
+        at = bisect_right(self.times, moment)
+        return self.items[max(0, at - _MAX_BEFORE) : at + _MAX_AFTER]
+
+    def make_room(self, spent: Approval) -> None:
+        """Forget one that is of no more use, if there are more than are looked at."""
+        if len(self.items) > _MAX_BEFORE:
+            at = bisect_left(self.times, spent.time_ns)
+            while self.items[at] is not spent:
+                at += 1
+            del self.items[at], self.times[at]
+
+
+def _bare(stated: str) -> str:
+    return stated.strip().lower().removeprefix("sha256:")
 
 
 def _order(approval: Approval) -> tuple[int, bool]:
