@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Literal, TypeVar
 from urllib.parse import unquote, urlsplit
 
@@ -45,7 +47,7 @@ MAX_READ_BYTES = 256 << 20
 """Spans that are read at a time, in bytes."""
 MAX_SIBLINGS = 50
 """Traces of one conversation that are looked at when another of it is graded."""
-MAX_RELATED = 200
+MAX_RELATED = 100
 """Decisions, and tool calls, that are read of each of them."""
 MAX_RELATED_TEXT = 4_000
 """Characters of an argument or a result that are read of such a call."""
@@ -368,10 +370,11 @@ class Store:
                 lambda: self._client().raw_insert(table, rows.COLUMNS[table], columns, settings=_FOREGROUND, fmt=fmt)
             )
             return
-        # From memory, by its descriptor: the driver would write a file.
-        with open(os.memfd_create(table), "wb") as file:
+        # By its descriptor, and where there is such a thing from memory: the driver would write a file.
+        with open(os.memfd_create(table), "wb") if sys.platform == "linux" else TemporaryFile() as file:
             file.write(columns)
             file.flush()
+            file.seek(0)
             self.command(f"{head} FROM INFILE '/dev/fd/{file.fileno()}' COMPRESSION 'none' FORMAT {fmt}")
 
     def insert_grades(self, grades: Iterable[Grade]) -> None:
