@@ -117,6 +117,15 @@ BUSY = {
             for i in range(300)
         ),
     ),
+    "results": trace(
+        agent(end=3_000),
+        *(
+            tool(
+                "get", {"q": i}, "a" * (19_000 - i) + f"{i}", f"c{i}", span_id=f"{i + 16:016x}", start=i + 1, end=i + 2
+            )
+            for i in range(1_000)
+        ),
+    ),
     "claims": conversation([{"tool": "get", "result": "x"}, {"assistant": "I have sent the mail. " * 20_000}]),
     "numbers": conversation(
         [{"user": "q"}, {"assistant": " ".join(map(str, range(10**6, 10**6 + 20_000)))}]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
@@ -201,7 +201,8 @@ class Needless(Grader, name="tools/needless", version="1"):
     One grade a trace; the score is the number of needless calls. A call is needless when the same agent's same call, with the
     same arguments, succeeded before with the same result, and no call that may have changed it stands between. What may change
     something is what the policy says writes, and where it says nothing, every tool whose name does not tell that it reads. A
-    call whose result is a new one is not needless, nor are those before it: that is polling. Calls the provider runs, and
+    call whose result is a new one is not needless, nor are those before it: that is polling. A call is needless as well when
+    a larger result of the same agent had held its whole result and every value it was asked with. Calls the provider runs, and
     writes, are left out: doing a thing twice is not asking twice. Skipped with fewer than two calls; `unknown` when arguments
     or results are not captured.
     """
@@ -214,12 +215,15 @@ class Needless(Grader, name="tools/needless", version="1"):
             return none(trace, "fewer than two calls")
         known: dict[tuple[str, str, str], list[ToolCall]] = {}
         needless: dict[tuple[str, str, str], list[ToolCall]] = defaultdict(list)
+        contained: list[ToolCall] = []
+        read: deque[ToolCall] = deque(maxlen=_READ)
         unseen = 0
         for call in calls:
             if call.executed is False:
                 continue
             if effect_of(self.policy, call) is not Effect.READ:
                 known.clear()
+                read.clear()
                 continue
             if call.provider_executed or call.error:
                 continue
@@ -230,6 +234,9 @@ class Needless(Grader, name="tools/needless", version="1"):
             before = known.get(key)
             if before is None:
                 known[key] = [call]
+                if any(_holds(earlier, call) for earlier in read):
+                    contained.append(call)
+                read.append(call)
             elif before[-1].result != call.result:
                 known[key] = [call]
                 needless.pop(key, None)
@@ -238,7 +245,7 @@ class Needless(Grader, name="tools/needless", version="1"):
             ):  # else both were under way at once: that is one question asked twice
                 before.append(call)
                 needless[key].append(call)
-        found = sorted((c for run in needless.values() for c in run), key=lambda c: c.index)
+        found = sorted((*contained, *(c for run in needless.values() for c in run)), key=lambda c: c.index)
         if found:
             return failed(
                 f"{len(found)} call(s) asked for what was known: {', '.join(shown(c) for c in found[:3])}",
@@ -251,6 +258,28 @@ class Needless(Grader, name="tools/needless", version="1"):
         if unseen:
             return unknown(f"arguments or results of {unseen} of {len(calls)} calls are not captured")
         return passed("every call asked for something new", score=0.0)
+
+
+_READ = 20
+"""So many results before a call are looked at for its own."""
+_WHOLE = 100
+"""A shorter result may stand in another by chance."""
+_LARGE = 20_000
+"""A larger result is not searched."""
+
+
+def _holds(earlier: ToolCall, call: ToolCall) -> bool:
+    """Whether a result held the whole result of a later call, and the values it was asked with."""
+    own = len(call.result)
+    if (
+        not _WHOLE <= own < len(earlier.result) <= _LARGE
+        or earlier.agent != call.agent
+        or call.start_ns < earlier.end_ns
+    ):
+        return False
+    if call.result.strip() not in earlier.result or not call.arguments:
+        return False
+    return all(isinstance(v, str | int) and str(v) in earlier.result for v in call.arguments.values())
 
 
 def effect_of(policy: AgentPolicy, call: ToolCall) -> Effect:
