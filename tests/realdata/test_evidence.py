@@ -95,13 +95,13 @@ def test_replies_that_people_called_attributable(graded: Callable[..., list[Run]
 
     rows = _scored(graded("begin", "support"), good)
     assert len(rows) > 2300
-    assert _auc(rows) >= 0.94
-    assert min(map(_auc, _folds(rows))) >= 0.93
+    assert _auc(rows) >= 0.943
+    assert min(map(_auc, _folds(rows))) >= 0.935
     sure = [r.good for r in rows if r.certified]
     assert len(sure) > 250
     assert sum(sure) / len(sure) >= 0.93
-    likely = [(r.good, r.score >= 0.5) for r in rows]
-    assert sum(good is said for good, said in likely) / len(likely) >= 0.82
+    likely = [(r.good, r.score >= 0.55) for r in rows]
+    assert sum(good is said for good, said in likely) / len(likely) >= 0.84
 
 
 def test_claims_that_people_called_supported_by_a_page(graded: Callable[..., list[Run]]) -> None:
@@ -109,7 +109,7 @@ def test_claims_that_people_called_supported_by_a_page(graded: Callable[..., lis
     rows = _scored(runs, lambda r: None if r["label"] == "partially_supported" else r["label"] == "supported")
     assert _auc(rows) >= 0.92
     assert min(map(_auc, _folds(rows))) >= 0.86  # each half has some twenty unsupported claims
-    assert _auc(_scored(runs, lambda r: r["label"] == "supported")) >= 0.76
+    assert _auc(_scored(runs, lambda r: r["label"] == "supported")) >= 0.79
 
 
 def test_claims_of_experts(graded: Callable[..., list[Run]]) -> None:

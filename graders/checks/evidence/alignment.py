@@ -112,6 +112,12 @@ class Aligner:
         occurrences.sort()
         return self._match(claim, *self._densest(occurrences))
 
+    def mass(self, claim: Claim) -> float:
+        """The weight of all the words of a claim: how much it says."""
+        if not self._sources:
+            return float(len(claim.stems))
+        return sum([self._weight(stem, stem not in claim.content) for stem in claim.stems])
+
     def _inside(self, source: Source, places: Sequence[int]) -> list[int]:
         if source not in self._sources:
             return []

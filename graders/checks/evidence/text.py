@@ -43,6 +43,8 @@ class _Same(dict[int, int]):
         else:
             plain = unicodedata.normalize("NFKC", char).lower()
             same = ord(plain) if len(plain) == 1 else point
+            if 48 <= same <= 57:  # a power or a footnote is no digit of the number before it
+                same = 32
         if len(self) > _MANY_POINTS:
             self.clear()
         self[point] = same
