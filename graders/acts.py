@@ -201,7 +201,7 @@ def about(text: str, *, names: bool = False) -> frozenset[str]:
     return frozenset(w for w in (*_TOPIC.findall(text), *addresses) if len(w) > 2)
 
 
-_BREAK = re.compile(r"[.!?。！？]['\")\]]?+\s|\n\s*+\n|\\n\\n|\n\s*+[-*•] ")
+_BREAK = re.compile(r"[.!?。！？]['\")\]]?+\s|\n[ \t\r]*+\n|\\n\\n|\n[ \t]*+[-*•] ")
 
 
 def sentence(text: str, start: int, end: int) -> tuple[int, int]:

@@ -58,10 +58,12 @@ class Value(NamedTuple):
 
     @property
     def site(self) -> str:
-        """Whose address it is: the last two parts of a host's name; empty for what is no address."""
+        """Whose address it is: the last parts of a host's name that are somebody's; empty for what is no address."""
         if self.kind not in ("email", "url"):
             return ""
-        return ".".join(self.host.split(".")[-2:])
+        parts = self.host.split(".")
+        shared = len(parts) > 2 and len(parts[-1]) == 2 and len(parts[-2]) <= 3  # such as co.uk
+        return ".".join(parts[-3 if shared else -2 :])
 
     @property
     def host(self) -> str:
