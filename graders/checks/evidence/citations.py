@@ -17,6 +17,8 @@ from graders.checks.evidence.values import CODE, URL
 from store.types import Evidence, Severity, Trace
 
 _MAX_CITED = 500
+_STATEMENT = 4
+"""Words of weight that say enough for its source to be told by them."""
 _POINTED_AT = 50
 """Claims a grade points at."""
 _MARK_WORDS = frozenset({"doc", "docs", "source", "ref", "chunk", "passage", "cite", "http", "https"})
@@ -126,7 +128,7 @@ class Citations(Grader, name="evidence/citations", version="2"):
             return
         for checked in seen.checked:
             claim, best = checked.claim, checked.match
-            if len(claim.cites) != 1 or best is None or best.coverage < self.most:
+            if len(claim.cites) != 1 or len(claim.content) < _STATEMENT or best is None or best.coverage < self.most:
                 continue
             mark = re.sub(r"[\[\]【】^\s]|†.*", "", claim.cites[0])
             cited = documents.get(mark)

@@ -99,7 +99,9 @@ class Answer:
         for start, end in _sentences(plain):
             found = stems(plain, start, end)
             weighty = tuple(dict.fromkeys([stem for stem in found if stem not in stop]))
-            if not weighty or plain[max(start, end - 4) : end].rstrip("\"')]*_ ").endswith(("?", "\uff1f", ":")):
+            if not any(map(str.isalpha, weighty)):
+                continue
+            if plain[max(start, end - 4) : end].rstrip("\"')]*_ ").endswith(("?", "\uff1f", ":")):
                 continue
             first = _FIRST.search(plain, start, end)
             if first and (pattern := silent.get(first[0])) and pattern.match(plain, first.start(), end):

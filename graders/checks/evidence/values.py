@@ -57,6 +57,11 @@ _UNITS = re.compile(
 )
 _AGED = re.compile(r"\d{1,4}(?:st|nd|rd|th)?(?:-\d{1,4})?(?:-[a-z]{1,20}){1,4}")
 """`14-year-old`, `9th-grade`, `18-49-year-old`: words with a number, no ids."""
+_MODEL = re.compile(r"[a-z]{4,64}-[0-9]{1,3}", re.IGNORECASE)
+"""A name with a number: `Boeing-747`."""
+_MIXED = re.compile(r"[a-z][0-9]+[a-z]", re.IGNORECASE)
+_ID_DIGITS = 3
+"""Digits of an id: with fewer, letters and digits may be a formula or the name of a model, unless they are mixed."""
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64}){1,4}")
 _VERSION = re.compile(r"(?<![\w.,])v?[0-9]{1,4}(?:\.[0-9]{1,5}){2,3}(?![\w]|\.[0-9])")
 _SPACED = r"[0-9]{1,3}(?:[.,] [0-9]{3})+(?![0-9])"
@@ -146,6 +151,8 @@ def claimed(text: str) -> Values:
         before = text[max(0, start - 2) : start]
         if before and (before[-1].isalnum() or before[-1] in "._" or (before[0].isdecimal() and before[-1] == "/")):
             continue
+        if before[-1:] == "-" and before[0].isalpha():  # a name
+            continue
         if (name := _NAME.search(text, max(0, start - 12), start)) and name[1] in words().named:
             continue
         readings_ = _readings(match[0])
@@ -198,7 +205,9 @@ def _blank_line(match: re.Match[str]) -> str:
 def _is_id(word: str, text: str, at: int) -> bool:
     if not _DIGIT.search(word) or word.strip("0123456789-_") == "" or word[0] in "-_":
         return False
-    if _UNITS.fullmatch(word) or _AGED.fullmatch(word):
+    if _UNITS.fullmatch(word) or _AGED.fullmatch(word) or _MODEL.fullmatch(word):
+        return False
+    if sum(map(str.isdecimal, word)) < _ID_DIGITS and not (len(word) > 5 and _MIXED.search(word)):
         return False
     # Part of a path, an address or a longer word is no id of its own.
     return (at == 0 or text[at - 1] not in "/.@") and text[at + len(word) : at + len(word) + 1] not in ("/", "@")
