@@ -40,6 +40,9 @@ from store.types import (
     Trace,
 )
 
+_FINALS = 100
+"""Final answers that are looked at, the latest first: agents within agents each give one."""
+
 
 def assemble(
     spans: Sequence[Span], logs: Sequence[LogEvent] = (), case: Case | None = None, generation: int = 1
@@ -60,7 +63,8 @@ class _Assembly:
         self.structural: dict[Approval, tuple[int, Span]] = {}
         self.events: dict[str, list[SpanEvent]] = defaultdict(list)
         """Log records, as events of the span they belong to."""
-        self.final: tuple[str, str] = ("", "")
+        self.finals: list[tuple[str, Span]] = []
+        """What tools for final answers were given, and where; an agent within another gives its own."""
         self.root = next((s for s in self.spans if not s.parent_span_id), self.spans[0] if self.spans else None)
 
     def trace(self, case: Case | None, generation: int) -> Trace:
@@ -75,7 +79,7 @@ class _Assembly:
         approvals = self._approvals(told, tools)
         joiner = calls.Joiner(self.tree, self.shown, approvals)
         joined = joiner.join(tools, records)
-        self.final = joiner.final if joiner.final[0] else self.final
+        self.finals += joiner.finals
         approvals = decisions.without_repetition([*approvals, *_explained(joined, approvals)])
         found = tuple(calls.finish(joined, approvals, self.definitions, self.tree))
         answer, answer_span = self._answer()
@@ -230,7 +234,7 @@ class _Assembly:
                 arguments = evidence.arguments.value
                 text = evidence.result.text or (calls.text_argument(arguments) if arguments else "")
                 if text:
-                    self.final = (text, span.span_id)
+                    self.finals.append((text, span))
             elif not calls.stands_for_message(evidence):
                 tools.append(evidence)
         return tools
@@ -303,8 +307,12 @@ class _Assembly:
         return tuple(d for d in documents if d.span_id == last)
 
     def _answer(self) -> tuple[str, str]:
-        if self.final[0]:
-            return self.final
+        if self.finals:
+            latest = sorted(self.finals, key=lambda f: f[1].end_ns)[-_FINALS:]
+            outermost = [f for f in latest if not self._within_another(f[1])] or latest
+            asked = [f for f in outermost if f[1].kind is not SpanKind.TOOL]  # where the model said it goes first
+            text, span = (asked or outermost)[-1]
+            return text, span.span_id
         outer = [s for s in self.spans if s.kind is SpanKind.AGENT and self.tree.inside(s, SpanKind.AGENT) is None]
         agent = max(outer, key=lambda s: s.end_ns, default=None)
         if agent is not None:
@@ -327,6 +335,11 @@ class _Assembly:
             if turn.role == "assistant" and turn.text:
                 return turn.text, shown.span.span_id
         return "", ""
+
+    def _within_another(self, span: Span) -> bool:
+        """Whether a span belongs to an agent that another one called."""
+        owner = self.tree.owner(span)
+        return owner is not None and self.tree.inside(owner, SpanKind.AGENT) is not None
 
     def _answer_state(self, answer: str) -> ContentState:
         if answer:

@@ -197,8 +197,8 @@ class Joiner:
         self.tree = tree
         self.shown = shown
         self.approvals = approvals
-        self.final: tuple[str, str] = ("", "")
-        """The answer, and its span, when a tool of that name gave it."""
+        self.finals: list[tuple[str, Span]] = []
+        """Answers that were given through a tool of that name, and where."""
 
     def join(self, tools: Sequence[Evidence], logs: Sequence[Evidence]) -> list[Call]:
         """The logical calls, each with all that describes it."""
@@ -208,8 +208,8 @@ class Joiner:
         for index, shown in enumerate(self.shown):
             for request in shown.turn.requests:
                 if FINAL_ANSWER.fullmatch(request.name):
-                    if not self.final[0] and (text := text_argument(request.arguments)):
-                        self.final = (text, shown.span.span_id)
+                    if text := text_argument(request.arguments):
+                        self.finals.append((text, shown.span))
                 elif not is_pseudo(request.name):
                     call = Call(request.name, request, shown.span, index)
                     calls.append(call)

@@ -646,3 +646,18 @@ def test_nothing_raises_and_what_comes_out_hangs_together(spans: list[Span], log
             assert call.key in item.messages[call.message_index].tool_call_ids
     assert {m.span_id for m in item.messages} <= ids
     assert all(m.role in ("system", "user", "assistant", "tool") for m in item.messages)
+
+
+@pytest.mark.parametrize("request_only", [True, False])
+def test_the_answer_is_the_outermost_agents_although_one_inside_gave_its_own_first(request_only: bool) -> None:
+    def final(text: str, at: int, parent: str) -> list[Span]:
+        arguments = {"answer": text}
+        said = message("assistant", "", (f"f{at}", "final_answer", arguments))
+        asked = model([message("user", "q")], said, span_id=f"{at:016x}", start=at, end=at + 1, parent=parent)
+        ran = tool("final_answer", arguments, text, f"f{at}", start=at + 1, end=at + 2, parent=parent)
+        return [asked] if request_only else [asked, ran]
+
+    inner = agent("helper", span_id="2" * 16, parent="1" * 16, start=2, end=10)
+    outer = agent("manager", span_id="1" * 16, end=30)
+    found = trace(outer, inner, *final("a report", 4, "2" * 16), *final("the answer", 20, "1" * 16))
+    assert (found.answer, found.answer_span_id) == ("the answer", f"{20:016x}")

@@ -91,7 +91,7 @@ def test_graders_judge_redacted_traces_alike(answer: str, differs: dict[str, lis
 
     def outcomes(redact: Callable[[str, str], str]) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for grade in run_graders(configured_graders(Grading()), assembled(answer, redact, case)):
+        for grade in run_graders(configured_graders(Grading()).of(trace := assembled(answer, redact, case)), trace):
             found.setdefault(grade.grader, []).append(grade.outcome)
         return found
 
