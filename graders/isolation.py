@@ -328,7 +328,7 @@ class Isolated:
         return answer
 
     def _what(self) -> str:
-        return self._names[self._pulse.what]
+        return self._names[int(self._pulse.what)]
 
     def _end(self) -> int | None:
         """End the process, if there is one; what it exited with, if it had done so by itself."""

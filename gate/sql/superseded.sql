@@ -1,5 +1,5 @@
--- What a decision rests on that was graded again since. `known` says whether it was recorded at all. Marks older than the
--- decision, less what clocks may differ, are left unread.
+-- What a decision rests on that was graded again since. `Known` says whether that was recorded at all. Marks that cannot
+-- supersede anything it used, by their generation or by their time less what clocks may differ, are left unread.
 SELECT
     (SELECT count() > 0 FROM (SELECT 1 FROM decision_evidence WHERE DecisionId = {id:String} LIMIT 1)) AS Known,
     length(Traces) AS Number, arraySlice(arraySort(Traces), 1, {most:UInt32}) AS Shown
@@ -8,16 +8,17 @@ FROM
     SELECT groupArray((TraceId, Used, Newest)) AS Traces
     FROM
     (
-        SELECT e.TraceId AS TraceId, min(e.Generation) AS Used, max(m.Generation) AS Newest
+        SELECT e.TraceId AS TraceId, min(e.Generation) AS Used, max(m.Last) AS Newest
         FROM (SELECT TraceId, Generation FROM decision_evidence WHERE DecisionId = {id:String}) AS e
         INNER JOIN
         (
-            SELECT TraceId, max(Generation) AS Generation
+            SELECT TraceId, max(Generation) AS Last
             FROM graded_traces
-            WHERE toUnixTimestamp64Milli(GradedAt) >= {since_ms:Int64}
+            WHERE Generation > (SELECT min(Generation) FROM decision_evidence WHERE DecisionId = {id:String})
+              AND GradedAt >= fromUnixTimestamp64Milli({since_ms:Int64})
             GROUP BY TraceId
         ) AS m ON e.TraceId = m.TraceId
-        WHERE m.Generation > e.Generation
+        WHERE m.Last > e.Generation
         GROUP BY TraceId
     )
 )
