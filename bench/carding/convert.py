@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def _text(content: str | None) -> list[dict[str, Any]]:
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     if message["role"] == "tool":
-        part = {"type": "tool_call_response", "id": message["tool_call_id"], "response": message["content"]}
+        part = {"type": "tool_call_response", "id": message["tool_call_id"], "response": message["content"] or ""}
         return {"role": "tool", "parts": [part]}
     calls = [
         {"type": "tool_call"} | {key: call[key] for key in ("id",) if key in call} | dict(call["function"])
@@ -129,6 +130,19 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+def _paired(
+    calls: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    """Calls of one reply that got a result, each with it: by id where ids tell them apart, else in order."""
+    results = list(takewhile(lambda message: message["role"] == "tool", after))
+    ids = [call.get("id") for call in calls]
+    by_id = {result["tool_call_id"]: result for result in results}
+    if all(ids) and len(set(ids)) == len(ids) and len(by_id) == len(results) and by_id.keys() <= set(ids):
+        yield from ((call, by_id[call["id"]]) for call in calls if call["id"] in by_id)
+    else:
+        yield from zip(calls, results, strict=False)
 
 
 def _conversation(
@@ -143,7 +157,7 @@ def _conversation(
 ) -> list[ReadableSpan]:
     """An `invoke_agent` root over one `chat` span a reply and one `execute_tool` span a call that got a result.
 
-    Results follow the reply that asked for them, in the order of its calls, with or without usable ids. A run that
+    Results follow the reply that asked for them, with or without usable ids. A run that
     `died` ends in a model call that failed, and so fails itself.
     """
     system = [part for message in messages if message["role"] == "system" for part in _text(message["content"])]
@@ -177,11 +191,10 @@ def _conversation(
                     "gen_ai.output.messages": _json([shown | {"finish_reason": reason}]),
                 },
             )
-            for call, result in zip(calls, turns[i + 1 :], strict=False):
-                if result["role"] != "tool":
-                    break
+            for call, result in _paired(calls, turns[i + 1 :]):
                 name, arguments = call["function"]["name"], call["function"]["arguments"]
-                failed = result.get("error") or (result["content"] if result["content"].startswith("Error") else "")
+                content = result["content"] or ""
+                failed = result.get("error") or (content if content.startswith("Error") else "")
                 run.child(
                     f"execute_tool {name}",
                     200,
@@ -192,9 +205,9 @@ def _conversation(
                         "gen_ai.operation.name": "execute_tool",
                         "gen_ai.tool.name": name,
                         "gen_ai.tool.type": "function",
-                        "gen_ai.tool.call.id": call["id"],
+                        "gen_ai.tool.call.id": call.get("id") or "",
                         "gen_ai.tool.call.arguments": arguments if isinstance(arguments, str) else _json(arguments),
-                        "gen_ai.tool.call.result": result["content"],
+                        "gen_ai.tool.call.result": content,
                     },
                     error=failed,
                 )
@@ -276,6 +289,7 @@ def _retail_turns(messages: Sequence[Record]) -> tuple[list[dict[str, Any]], str
         for message in messages
         if message["role"] == "user" and isinstance(message["content"], list)
         for block in message["content"]
+        if block["type"] == "tool_result"
     }
     turns: list[dict[str, Any]] = [{"role": "user", "content": messages[0]["content"]}]
     replies: dict[str, list[Record]] = {}
@@ -287,8 +301,8 @@ def _retail_turns(messages: Sequence[Record]) -> tuple[list[dict[str, Any]], str
             replies.setdefault(message["message_id"], []).append(message)
     for lines in replies.values():
         blocks = [block for line in lines for block in line["content"]]
-        used = lines[-1]["usage"]
-        cached = used["cache_read_input_tokens"] + used["cache_creation_input_tokens"]
+        used = lines[-1].get("usage") or {}
+        cached = used.get("cache_read_input_tokens", 0) + used.get("cache_creation_input_tokens", 0)
         calls = [block for block in blocks if block["type"] == "tool_use"]
         turns.append(
             {
@@ -301,11 +315,14 @@ def _retail_turns(messages: Sequence[Record]) -> tuple[list[dict[str, Any]], str
                 "usage": {
                     "gen_ai.usage.input_tokens": used["input_tokens"] + cached,
                     "gen_ai.usage.output_tokens": used["output_tokens"],
-                },
+                }
+                if "input_tokens" in used and "output_tokens" in used
+                else {},
             }
         )
         for call in calls:
-            result = results[call["id"]]
+            if (result := results.get(call["id"])) is None:
+                continue
             content = result["content"] if isinstance(result["content"], str) else _json(result["content"])
             error = content if result.get("is_error") else ""
             turns.append({"role": "tool", "tool_call_id": call["id"], "content": content, "error": error})

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench import cards
-from bench.carding import report
+from bench.carding import convert, report
 from bench.carding.card import REGISTERED, Unit, verdicts
 from bench.carding.convert import Record, passages, written_call
 from bench.carding.measures import trail, weaknesses
@@ -292,3 +292,31 @@ def test_a_server_finds_what_this_process_finds(data: Path) -> None:
     assert (here["path"], there["path"]) == ("direct", "served")
     for key in ("cards", "answers", "sets", "graders"):
         assert here[key] == there[key], key
+
+
+# --- records of another half may be untidier --------------------------------------------------------------------------
+
+
+def test_results_are_paired_by_id_where_ids_tell_calls_apart_and_by_order_elsewhere() -> None:
+    def pairs(ids: list[str], answered: list[str]) -> list[tuple[str, str]]:
+        calls = [{"id": call_id, "function": {"name": f"tool{n}"}} for n, call_id in enumerate(ids)]
+        after = [{"role": "tool", "tool_call_id": a, "content": f"result{n}"} for n, a in enumerate(answered)]
+        found = convert._paired(calls, [*after, {"role": "user", "content": ""}])
+        return [(call["function"]["name"], result["content"]) for call, result in found]
+
+    assert pairs(["a", "b"], ["b", "a"]) == [("tool0", "result1"), ("tool1", "result0")]
+    assert pairs(["a", "b"], ["b"]) == [("tool1", "result0")]
+    assert pairs(["", ""], ["", ""]) == [("tool0", "result0"), ("tool1", "result1")]
+    assert pairs(["a", "a"], ["a", "a"]) == [("tool0", "result0"), ("tool1", "result1")]
+    assert pairs(["a", "b"], []) == []
+
+
+def test_a_session_that_died_between_a_call_and_its_result_is_a_run_all_the_same() -> None:
+    record = made_up.retail()[0]
+    messages = record["runs"]["one"]["messages"]
+    record["runs"]["one"]["messages"] = [
+        m for m in messages if not isinstance(m["content"], list) or m["role"] != "user"
+    ]
+    del record["runs"]["one"]["messages"][-1]["usage"]
+    spans = convert.retail(record, "one")
+    assert [span.name.split(" ")[0] for span in spans] == ["chat", "chat", "invoke_agent"]
