@@ -65,7 +65,11 @@ class _Part(BaseModel):
 
 
 class Condition(_Part):
-    """A test of one argument. It does not hold when the argument is missing or of another type."""
+    """A test of one argument. It does not hold when the argument is missing.
+
+    A text that writes a number (`"500"`, `"$1,200.50"`) is compared as that number. What cannot be compared with a number, such
+    as `"five hundred"`, passes every test of size: a call must not escape its approval by how it writes an amount.
+    """
 
     argument: str = Field(min_length=1)
     """Name; dots reach into nested objects, and into those of a list: one of them is enough."""
@@ -91,22 +95,45 @@ class Condition(_Part):
         for name in self.argument.split("."):
             objects = [o for r in reached for o in (r if isinstance(r, list) else (r,))]
             reached = [o[name] for o in objects if isinstance(o, dict) and name in o]
-        return any(self._passes(actual) for actual in reached)
+        return any(
+            self._passes(one) for actual in reached for one in (actual if isinstance(actual, list) else (actual,))
+        )
 
     def _passes(self, actual: Any) -> bool:
         value = self.value
-        if self.is_ == "==":
-            return bool(actual == value)
-        if self.is_ == "!=":
-            return bool(actual != value)
-        if isinstance(value, tuple):
-            return (actual in value) is (self.is_ == "in")
         if self.is_ == "matches":
             return isinstance(actual, str) and re.search(str(value), actual) is not None
-        if isinstance(actual, bool) or not isinstance(actual, int | float) or isinstance(value, str):
-            return False
-        comparisons = {">": actual > value, ">=": actual >= value, "<": actual < value, "<=": actual <= value}
+        if isinstance(value, tuple):
+            return any(_equal(actual, one) for one in value) is (self.is_ == "in")
+        if self.is_ in ("==", "!="):
+            return _equal(actual, value) is (self.is_ == "==")
+        number = _number(actual)
+        if number is None or isinstance(value, str):
+            return True
+        comparisons = {">": number > value, ">=": number >= value, "<": number < value, "<=": number <= value}
         return comparisons[self.is_]
+
+
+_WRITTEN = re.compile(
+    r"\s*[^\w\s.,+-]{0,3}\s*([+-]?(?:[0-9]{1,15}|[0-9]{1,3}(?:,[0-9]{3}){1,5})(?:\.[0-9]{1,15})?)"
+    r"\s*[^\W\d_]{0,4}[^\w\s]?\s*"
+)
+
+
+def _number(value: Any) -> float | None:
+    """The number a value is, or writes with a currency or a unit; None when it is none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return value if value == value else None
+    found = _WRITTEN.fullmatch(value) if isinstance(value, str) and len(value) < 60 else None
+    return float(found[1].replace(",", "")) if found else None
+
+
+def _equal(actual: Any, value: Any) -> bool:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _number(actual) == value
+    return bool(actual == value)
 
 
 class ToolRule(_Part):

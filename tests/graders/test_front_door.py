@@ -44,8 +44,11 @@ def test_the_front_door_opens_no_client() -> None:
 def test_built_in_graders() -> None:
     built_in = [name for name, kind in grader_types().items() if kind.__module__.startswith("graders.checks")]
     assert built_in == [
+        "action/clarify_loop",
         "action/class",
+        "action/over_refusal",
         "approval/boundary",
+        "approval/untrusted_instruction",
         "efficiency/cost",
         "efficiency/errors",
         "efficiency/first_token",
@@ -60,10 +63,16 @@ def test_built_in_graders() -> None:
         "efficiency/trace_length",
         "evidence/answered_without_evidence",
         "evidence/citations",
+        "evidence/cited",
         "evidence/claimed_action",
         "evidence/contains",
+        "evidence/contradiction",
         "evidence/late",
         "evidence/numbers",
+        "evidence/quotes",
+        "evidence/stale",
+        "evidence/support",
+        "evidence/utilisation",
         "tools/arguments",
         "tools/budget",
         "tools/error_handling",
