@@ -10,7 +10,7 @@ The evidence is read once for all claims of an answer; then the time hangs on ho
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from math import log
 from typing import NamedTuple
@@ -52,16 +52,15 @@ class Match(NamedTuple):
     """Share of its pairs of neighbouring words."""
     run: float
     """Share of it that stands there in one piece."""
+    mass: float
+    """The weight of all its words: how much it says."""
+    stems: frozenset[str]
+    """The stems of the window."""
 
     @property
     def score(self) -> float:
         """One number from 0 to 1."""
         return (1 - _PAIRS) * self.coverage + _PAIRS * self.pairs
-
-    @property
-    def stems(self) -> set[str]:
-        """The stems of the window."""
-        return set(self.source.stems[self.first : self.last])
 
     @property
     def place(self) -> tuple[int, int]:
@@ -110,7 +109,8 @@ class Aligner:
                 break
             occurrences += [(place, stem) for place in places[:_PLACES]]
         occurrences.sort()
-        return self._match(claim, *self._densest(occurrences))
+        weights = {stem: self._weight(stem, False) for _, stem, _ in found}
+        return self._match(claim, *_densest(occurrences, weights))
 
     def mass(self, claim: Claim) -> float:
         """The weight of all the words of a claim: how much it says."""
@@ -136,44 +136,22 @@ class Aligner:
             weight = self._weights[stem] = weight * _LIGHT if light else weight
         return weight
 
-    def _densest(self, occurrences: Sequence[tuple[int, str]]) -> tuple[int, int]:
-        """First and last place of the window that holds the heaviest words, each counted once; the tightest such."""
-        weights = {stem: self._weight(stem, False) for _, stem in occurrences}
-        counts = dict.fromkeys(weights, 0)
-        total = best = 0.0
-        chosen = (occurrences[0][0], occurrences[0][0])
-        left = 0
-        for place, stem in occurrences:
-            if not counts[stem]:
-                total += weights[stem]
-            counts[stem] += 1
-            start, oldest = occurrences[left]
-            while counts[oldest] > 1 or place - start > _WIDTH:
-                counts[oldest] -= 1
-                if not counts[oldest]:
-                    total -= weights[oldest]
-                left += 1
-                start, oldest = occurrences[left]
-            if total > best + 1e-9 or (total > best - 1e-9 and place - start < chosen[1] - chosen[0]):
-                best, chosen = total, (start, place)
-        return chosen
-
     def _match(self, claim: Claim, first: int, last: int) -> Match:
         number = bisect_right(self._bases, first) - 1
         source, base = self._sources[number], self._bases[number]
         start, end = max(0, first - base - _EDGE), min(len(source.stems), last - base + 1 + _EDGE)
         window = source.stems[start:end]
-        held = set(window)
+        held = frozenset(window)
         known, content, names = self._weights, claim.content, claim.stems
         weights = [known.get(stem) or self._weight(stem, stem not in content) for stem in names]
         total = sum(weights)
         covered = sum([w for w, stem in zip(weights, names, strict=True) if stem in held]) / total
         if len(names) == 1:
-            return Match(source, start, end, covered, covered, covered)
+            return Match(source, start, end, covered, covered, covered, total, held)
         wanted = set(pairwise(names))
         followed = wanted.intersection(pairwise(window))
         if not followed:
-            return Match(source, start, end, covered, 0.0, 0.0)
+            return Match(source, start, end, covered, 0.0, 0.0, total, held)
         there = [pair in followed for pair in pairwise(names)]
         heavier = list(map(max, weights, weights[1:]))
         pairs = sum([w for w, is_there in zip(heavier, there, strict=True) if is_there]) / sum(heavier)
@@ -181,7 +159,29 @@ class Aligner:
         for is_there in there:
             run = run + 1 if is_there else 0
             longest = max(longest, run)
-        return Match(source, start, end, covered, pairs, (longest + 1) / len(names))
+        return Match(source, start, end, covered, pairs, (longest + 1) / len(names), total, held)
+
+
+def _densest(occurrences: Sequence[tuple[int, str]], weights: Mapping[str, float]) -> tuple[int, int]:
+    """First and last place of the window that holds the heaviest words, each counted once; the tightest such."""
+    counts = dict.fromkeys(weights, 0)
+    total = best = 0.0
+    chosen = (occurrences[0][0], occurrences[0][0])
+    left = 0
+    for place, stem in occurrences:
+        if not counts[stem]:
+            total += weights[stem]
+        counts[stem] += 1
+        start, oldest = occurrences[left]
+        while counts[oldest] > 1 or place - start > _WIDTH:
+            counts[oldest] -= 1
+            if not counts[oldest]:
+                total -= weights[oldest]
+            left += 1
+            start, oldest = occurrences[left]
+        if total > best + 1e-9 or (total > best - 1e-9 and place - start < chosen[1] - chosen[0]):
+            best, chosen = total, (start, place)
+    return chosen
 
 
 def _widened(text: str, first: int, last: int) -> tuple[int, int]:

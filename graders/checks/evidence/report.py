@@ -278,18 +278,21 @@ class Report:
             if match is None:
                 found.append(Checked(claim, None, inside, (), False))
                 continue
-            window = window_of(match) if inside or match.coverage >= _OPPOSED else _NOWHERE
-            numbers = sorted(values.numbers_in(window.text)) if inside else []
-            dates = (
-                {r for _, _, rs in values.dates_in(window.text) for r in rs} if any(v.date for v in inside) else set()
-            )
-            elsewhere = any(
-                value.state is not State.FOUND or not self._within(value, window.text, numbers, dates)
-                for value in inside
-            )
+            elsewhere = any(value.state is not State.FOUND for value in inside)
+            loose = [value for value in inside if not self._beside_words(value, match)]
+            window = window_of(match) if loose or self._may_be_opposed(claim, match) else _NOWHERE
+            if loose and not elsewhere:
+                numbers = sorted(values.numbers_in(window.text))
+                dates = {reading for _, _, readings in values.dates_in(window.text) for reading in readings}
+                elsewhere = not all(self._within(value, window.text, numbers, dates) for value in loose)
             against = tuple(self._against(claim, match, window, inside))
             found.append(Checked(claim, match, inside, against, elsewhere))
         return tuple(found)
+
+    def _beside_words(self, value: Value, match: Match) -> bool:
+        """Whether a value stands in a window as it is written; if not, it may do so in another way."""
+        written = stems(self.answer.folded.text, value.start, value.end)
+        return value.state is State.FOUND and match.stems.issuperset(written)
 
     def _within(self, value: Value, window: str, numbers: Sequence[float], dates: set[values.Date]) -> bool:
         if value.number:
@@ -309,7 +312,7 @@ class Report:
                     start, end = other
                     place = (window.start + start, window.start + end)
                     found.append(Against("contradicted_value", value.start, value.end, match, *place))
-        if not found and match.coverage >= _OPPOSED and (opposed := self._opposed(claim, match, window)):
+        if not found and self._may_be_opposed(claim, match) and (opposed := self._opposed(claim, match, window)):
             found.append(Against("polarity_mismatch", claim.start, claim.end, match, *opposed))
         return found
 
@@ -351,10 +354,19 @@ class Report:
         mine = _beside(self.answer.plain, value.start, value.end)
         return not mine.isdisjoint(_beside(window.text, start, end))
 
+    def _may_be_opposed(self, claim: Claim, match: Match) -> bool:
+        """Whether the claim and its window agree enough, and either holds a word that can set them against each other."""
+        if match.coverage < _OPPOSED or len(claim.content) < _STATEMENT:
+            return False
+        return not self._opposing.isdisjoint(claim.stems) or not self._opposing.isdisjoint(match.stems)
+
+    @cached_property
+    def _opposing(self) -> frozenset[str]:
+        statuses = {word for pair in words().opposites for word in pair}
+        return frozenset({STEMS[word] for word in self._negations | statuses} | {"t"})  # the end of n't
+
     def _opposed(self, claim: Claim, match: Match, window: Window) -> tuple[int, int] | None:
         """The passage that says the claim and denies it, or the other way round."""
-        if len(claim.content) < _STATEMENT:
-            return None
         text, line = self.answer.folded.text[claim.start : claim.end], match.source.folded.text
         mine, said_here, around = self._negated(text), set(words_of(text)), set(words_of(window.text))
         opposed = [
@@ -363,8 +375,6 @@ class Report:
             for s, t in ((one, two), (two, one))
             if s in said_here and t in around
         ]
-        if not mine and not opposed and "n't" not in window.text and self._negations.isdisjoint(around):
-            return None
         best = 0
         at = (window.start, window.end)
         for start, end in sentences(line, window.start, window.end):

@@ -122,7 +122,8 @@ class Given:
     def haystack(self) -> str:
         """All of it as one folded text."""
         texts = [source.folded.text for source in self.sources]
-        return "\n".join(texts + [fold(text).text for text in self.beside if text])
+        beside = "\n".join(filter(None, self.beside))
+        return "\n".join([*texts, fold(beside).text] if beside else texts)
 
     @cached_property
     def numbers(self) -> list[float]:

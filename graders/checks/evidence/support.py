@@ -85,7 +85,7 @@ class Support(Grader, name="evidence/support", version="1"):
         return Score(Outcome.UNKNOWN, reason, score, label, Severity.INFO, "", **place)
 
     def _score(self, seen: Report) -> float:
-        masses = [seen.aligner.mass(checked.claim) for checked in seen.checked]
+        masses = [c.match.mass if c.match else seen.aligner.mass(c.claim) for c in seen.checked]
         scores = [self._overlap(checked) for checked in seen.checked]
         return sum(mass * score for mass, score in zip(masses, scores, strict=True)) / sum(masses)
 

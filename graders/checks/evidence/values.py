@@ -50,7 +50,7 @@ _TIME = re.compile(
 )
 _CLOCK = re.compile(r"[0-9]{1,2}\s?[apAP]\.?[mM]\b")
 _DIGIT = re.compile("[0-9]")
-_TOKEN = re.compile("[A-Za-z0-9_-]{5,64}")
+_TOKEN = re.compile("(?<![A-Za-z0-9_-])[A-Za-z_-]*+[0-9][A-Za-z0-9_-]*+")
 _UNITS = re.compile(
     r"\d+(?:st|nd|rd|th|s|k|m|b|x|h|d|kg|km|mb|gb|tb|ms|min|mins|hrs?|usd|eur|gbp|[a-z]{1,12}|-[a-z]{1,20})",
     re.IGNORECASE,
@@ -140,7 +140,7 @@ def claimed(text: str) -> Values:
     versions = [match.span() for match in _VERSION.finditer(text)]
     for match in _TOKEN.finditer(text):
         word = match[0]
-        if not (word.isalpha() or word.isdecimal()) and _is_id(word, text, match.start()):
+        if 5 <= len(word) <= 64 and not word.isdecimal() and _is_id(word, text, match.start()):
             ids.append(match.span())
     ids += versions
     for start, end in ids:
