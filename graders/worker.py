@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 tracer = trace.get_tracer(__name__)
 
 _CLOCK_SLACK_MS = 60_000
+_OVERTAKEN_MS = 10_000
+"""How much later than it arrived something may be seen: an insert takes time. What takes longer is seen a little later."""
+_EVERYTHING_MS = 10_000
 _MAX_WAIT_S = 30.0
 _SPANS_AT_ONCE = 5_000
 _MAX_REOPENED = 20
@@ -99,7 +102,7 @@ class Worker:
         judge: Judge | None = None,
         grace_ms: int = 2_000,
         idle_ms: int = 60_000,
-        batch: int = 2_000,
+        batch: int = 20_000,
         poll_s: float = 1.0,
         after: Callable[[bytes], None] | None = None,
     ) -> None:
@@ -112,7 +115,8 @@ class Worker:
         self._batch = batch
         self._poll_s = poll_s
         self._after = after
-        self._since_ms = 0
+        self._stopped: Callable[[], bool] = lambda: False
+        self._since_ms = self._lately_ms = self._everything_at_ms = 0
         self.progress = Progress()
 
     @property
@@ -127,19 +131,27 @@ class Worker:
     def run_once(self) -> int:
         """Grade one batch of closed traces; says how many there were."""
         started_ms = self._store.now_ms()
+        everything = started_ms >= self._everything_at_ms
         closed = self._store.closed_traces(
-            grace_ms=self._grace_ms, idle_ms=self._idle_ms, since_ms=self._since_ms, limit=self._batch
+            grace_ms=self._grace_ms,
+            idle_ms=self._idle_ms,
+            since_ms=self._since_ms if everything else self._lately_ms,
+            limit=self._batch,
         )
         self.progress.lag_seconds = max(0, started_ms - closed[0]["LastIngested"]) / 1000 if closed else 0.0
         self.grade(closed)
-        if len(closed) < self._batch:
-            # Whatever arrived longer ago than the idle limit was closed, and is graded by now: no need to look again.
-            self._since_ms = max(0, started_ms - self._idle_ms - self._grace_ms - _CLOCK_SLACK_MS)
+        if len(closed) < self._batch and not self._stopped():
+            # Whatever arrived longer ago than the idle limit was closed, and is graded by now: no need to look again. What
+            # waits for that limit is looked for now and then, what the grace period closes each time.
+            self._lately_ms = started_ms - self._grace_ms - _OVERTAKEN_MS
+            if everything:
+                self._since_ms = max(0, started_ms - self._idle_ms - self._grace_ms - _CLOCK_SLACK_MS)
+                self._everything_at_ms = started_ms + min(self._idle_ms // 6, _EVERYTHING_MS)
         return len(closed)
 
     def run_forever(self, stop: threading.Event) -> None:
         """Grade until `stop` is set. Store failures are waited out."""
-        failures = 0
+        failures, self._stopped = 0, stop.is_set
         while not stop.is_set():
             try:
                 graded = self.run_once()
@@ -191,6 +203,8 @@ class Worker:
 
         flying: tuple[list[dict[str, Any]], Batch] | None = None
         for portion in _portions(closed):
+            if self._stopped():
+                break
             if flying and not _conversations(flying[0]).isdisjoint(_conversations(portion)):
                 land(*flying)  # its decisions may bear on this portion
                 flying = None
