@@ -31,6 +31,8 @@ _LONG = 5
 """Characters from which a value is not made by chance when blanks are left out."""
 _OPPOSED = 0.7
 """Coverage from which a negation on one side only is worth a look: below, the two sentences say different things anyway."""
+_SAME_LANGUAGE = 0.35
+"""Coverage that two languages do not reach by names and numbers alone."""
 _STATEMENT = 4
 """Words of weight that make a statement which can be denied."""
 _AROUND = 60
@@ -403,6 +405,8 @@ class Report:
 
     def in_another_language(self) -> bool:
         """Whether the answer is in another language than the evidence: then words prove nothing either way."""
+        if any(match is not None and match.coverage >= _SAME_LANGUAGE for match in self.matches):
+            return False
         mine = language(words_of(self.answer.plain[:5000]))
         if not mine:
             return not shares_script(self.answer.plain, self.given.haystack)

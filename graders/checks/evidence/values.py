@@ -300,24 +300,27 @@ def stands(haystack: str, form: str) -> bool:
     return False
 
 
-_LOOSE_NUMBER = re.compile(r"\d+(?:[.,'’]\d+)*")
+_LOOSE_NUMBER = re.compile(r"[0-9]+(?:[.,'’] ?[0-9]+)*")
 _SPACED_NUMBER = re.compile(_SPACED)
 
 
 def numbers_in(text: str) -> set[float]:
-    """Every number a text may be read to hold."""
-    found = set(_LOOSE_NUMBER.findall(text))
+    """Every number a folded text may be read to hold."""
     values: set[float] = set()
-    for raw in found:
+    for raw in set(_LOOSE_NUMBER.findall(text)):
         if raw.isdecimal():
             if len(raw) < 19:
                 values.add(float(raw))
             continue
-        values.update(value for value, _ in _readings(raw) or _parts(raw))
+        if " " in raw:  # a list, or one number that a blank split
+            for spaced in _SPACED_NUMBER.findall(raw):
+                values.update(value for value, _ in _readings(spaced))
+            for piece in re.split("[.,'’] ", raw):
+                values.update(value for value, _ in _readings(piece) or _parts(piece))
+        else:
+            values.update(value for value, _ in _readings(raw) or _parts(raw))
         if len(values) > MAX_NUMBERS:
             break
-    for match in _SPACED_NUMBER.finditer(text):
-        values.update(value for value, _ in _readings(match[0]))
     return values
 
 
