@@ -38,6 +38,7 @@ _MAX_WAIT_S = 30.0
 _SPANS_AT_ONCE = 5_000
 _MAX_REOPENED = 20
 """Gradings after which news from the conversation no longer reopens a trace."""
+_MAX_CROWDS = 10_000
 _T = TypeVar("_T")
 
 
@@ -115,6 +116,7 @@ class Worker:
         self._batch = batch
         self._poll_s = poll_s
         self._after = after
+        self._crowds: set[str] = set()
         self._stopped: Callable[[], bool] = lambda: False
         self._since_ms = self._lately_ms = self._everything_at_ms = 0
         self.progress = Progress()
@@ -221,8 +223,11 @@ class Worker:
 
     def _read(self, portion: Sequence[dict[str, Any]], only: frozenset[str]) -> Batch:
         store, ids = self._store, [row["TraceId"] for row in portion]
-        conversations = sorted(_conversations(portion))
+        conversations = sorted(_conversations(portion) - self._crowds)
         siblings = store.siblings(conversations)
+        if crowds := {conversation for conversation, traces in siblings.items() if not traces}:
+            # Looking them up costs what they are large, and is in vain.
+            self._crowds = crowds | (self._crowds if len(self._crowds) < _MAX_CROWDS else set())
         known = sorted({trace_id for traces in siblings.values() for trace_id in traces})
         return Batch(
             items=[

@@ -47,6 +47,8 @@ MAX_READ_BYTES = 256 << 20
 """Spans that are read at a time, in bytes."""
 MAX_SIBLINGS = 50
 """Traces of one conversation that are looked at when another of it is graded."""
+MAX_CONVERSATION = 10_000
+"""Traces: an id that more of them share is a constant, and says nothing."""
 MAX_RELATED = 100
 """Decisions, and tool calls, that are read of each of them."""
 MAX_RELATED_TEXT = 4_000
@@ -352,11 +354,13 @@ class Store:
         return _guard(fetch)
 
     def siblings(self, conversations: Sequence[str]) -> dict[str, list[str]]:
-        """Conversation → its graded traces, the `MAX_SIBLINGS` last graded ones."""
+        """Conversation → its graded traces, the `MAX_SIBLINGS` last graded ones; none of one that is too large to be one."""
         found: dict[str, list[str]] = defaultdict(list)
         parameters = {"conversations": list(conversations), "most": MAX_SIBLINGS}
         for row in self.query(_sql("conversations"), parameters) if conversations else ():
-            found[row["ConversationId"]].append(row["TraceId"])
+            traces = found[row["ConversationId"]]
+            if row["Number"] <= MAX_CONVERSATION:
+                traces.append(row["TraceId"])
         return dict(found)
 
     def insert_columns(self, table: str, columns: bytes) -> None:

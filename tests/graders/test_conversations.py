@@ -199,6 +199,21 @@ def test_a_huge_conversation_is_cut_to_what_is_near(
     assert "4:c4" in seen(store)["5"][1]
 
 
+def test_an_id_that_too_many_share_is_no_conversation(
+    store: Store, send: Send, subject: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "MAX_CONVERSATION", 2)
+    looked_up: list[list[str]] = []
+    real = Store.siblings
+    monkeypatch.setattr(Store, "siblings", lambda self, ids: looked_up.append(list(ids)) or real(self, ids))
+    for number in range(1, 6):
+        send(f"s{number}", *run(number, ask(f"c{number}")))
+        settle(subject)
+        time.sleep(0.01)
+    assert [bool(text) for _, (_, text) in sorted(seen(store).items())] == [False, True, True, False, False]
+    assert looked_up == [["conv"]] * 4 + [[]], "once it is known to be too large, it is not looked up again"
+
+
 def test_long_texts_of_other_traces_come_cut(
     store: Store, send: Send, subject: Worker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
