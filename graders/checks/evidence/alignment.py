@@ -65,8 +65,8 @@ class Match(NamedTuple):
     @property
     def place(self) -> tuple[int, int]:
         """Where the sentences of the window begin and end in the folded text of the source."""
-        starts = self.source.starts
-        return _widened(self.source.folded.text, starts[self.first], starts[self.last - 1])
+        first, last = self.source.start_of(self.first), self.source.start_of(self.last - 1)
+        return _widened(self.source.folded.text, first, last)
 
 
 class Aligner:

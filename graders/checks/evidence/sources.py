@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 
 from graders.checks.evidence import values
-from graders.checks.evidence.text import Folded, fold, starts, stems
+from graders.checks.evidence.text import Folded, blocks, fold, start_of, stems
 from store.types import Completeness, ContentState, Document, ToolCall, Trace
 
 MAX_EVIDENCE = 2_000_000
@@ -41,14 +43,26 @@ class Source:
         return fold(self.text)
 
     @cached_property
+    def _blocks(self) -> tuple[list[int], list[int], list[str]]:
+        """Where blocks begin in the folded text, how many words stand before each, and all words."""
+        text = self.folded.text
+        begins, before, words = list(blocks(text)), [], list[str]()
+        for start, end in pairwise([*begins, len(text)]):
+            before.append(len(words))
+            words += stems(text, start, end)
+        return begins, before, words
+
+    @property
     def stems(self) -> list[str]:
         """Its words, in order."""
-        return stems(self.folded.text)
+        return self._blocks[2]
 
-    @cached_property
-    def starts(self) -> list[int]:
-        """Where each of its words begins in the folded text."""
-        return starts(self.folded.text)
+    def start_of(self, word: int) -> int:
+        """Where one of its words begins in the folded text."""
+        begins, before, _ = self._blocks
+        block = bisect_right(before, word) - 1
+        end = begins[block + 1] if block + 1 < len(begins) else len(self.folded.text)
+        return start_of(self.folded.text, begins[block], end, word - before[block])
 
     @property
     def is_evidence(self) -> bool:

@@ -12,6 +12,7 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import islice
 from typing import NamedTuple
 
 from graders.checks.evidence.words import words
@@ -159,9 +160,10 @@ def stems(folded: str, start: int = 0, end: int | None = None) -> list[str]:
         return list(map(STEMS.__getitem__, part.translate(_BLANKS).split()))
     if _pairs(part):
         return [STEMS[word] for word, _ in spelled(part, 0, len(part))]
-    return list(map(STEMS.__getitem__, _WORD.findall(part)))
+    return list(map(STEMS.__getitem__, _FAST_WORD.findall(part.replace("_", " "))))
 
 
+_FAST_WORD = re.compile(r"\w+")
 _BLANKS = "".join(chr(point) if chr(point).isalnum() else " " for point in range(128))
 
 
@@ -180,11 +182,27 @@ _SCRIPTS = re.compile(f"[{_UNSPACED}]+|[^\\W_{_UNSPACED}]+")
 """Scripts without blanks are read in overlapping pairs of characters."""
 
 
-def starts(folded: str) -> list[int]:
-    """Where each of the words of a folded text begins."""
-    if _pairs(folded):
-        return [start for _, start in spelled(folded, 0, len(folded))]
-    return [match.start() for match in _WORD.finditer(folded)]
+_BLOCK = 1000
+"""Characters that are read again to find where a word stands."""
+
+
+def blocks(folded: str) -> Iterator[int]:
+    """Where a text may be cut without cutting a word, about every so many characters."""
+    at = 0
+    while at < len(folded):
+        yield at
+        blank = _GAP.search(folded, at + _BLOCK)
+        at = blank.end() if blank else len(folded)
+
+
+_GAP = re.compile(r"[\s,.;:]+")
+
+
+def start_of(folded: str, start: int, end: int, number: int) -> int:
+    """Where a word begins, counted from the beginning of a block."""
+    if folded.isascii() or not _pairs(folded[start:end]):
+        return next(islice(_WORD.finditer(folded, start, end), number, None)).start()
+    return next(islice(spelled(folded, start, end), number, None))[1]
 
 
 def _pairs(folded: str) -> bool:
