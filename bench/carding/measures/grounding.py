@@ -39,6 +39,10 @@ def _support(rows: Iterable[tuple[Run, bool, str]]) -> Measured:
     measured.figures = {
         "base rate": stats.share((run.cluster, good) for run, _, good, _ in units),
         "AUC": stats.auc(scored),
+        "AUC, unscored last": stats.auc(
+            (run.cluster, good, grade.score if grade and grade.score is not None else -1.0)
+            for run, grade, good, _ in units
+        ),
         "balanced accuracy": stats.bootstrap(likely, stats.balanced),
         "certified": stats.share((cluster, said) for cluster, said, _ in certified),
         "precision of certified": stats.share((cluster, good) for cluster, said, good in certified if said),
