@@ -71,17 +71,16 @@ def assembled(answer: str, redact: Callable[[str, str], str], case: Case) -> Tra
 
 
 @pytest.mark.parametrize(
-    ("answer", "differs"),
+    "answer",
     [
-        (ANSWER, {}),
-        (ANSWER.replace(EMAIL, "john.roe@example.com"), {}),
-        (ANSWER.replace("42.50", "43.50"), {}),
-        # What was the number of an account is no number any more.
-        (ANSWER.replace(IBAN, "GB29NWBK60161331926819"), {"evidence/numbers": ["unknown"]}),
+        ANSWER,
+        ANSWER.replace(EMAIL, "john.roe@example.com"),
+        ANSWER.replace("42.50", "43.50"),
+        ANSWER.replace(IBAN, "GB29NWBK60161331926819"),
     ],
     ids=["right", "another address", "another amount", "another account"],
 )
-def test_graders_judge_redacted_traces_alike(answer: str, differs: dict[str, list[str]]) -> None:
+def test_graders_judge_redacted_traces_alike(answer: str) -> None:
     texts = Texts(Ruleset(list(Group), countries=("US", "DE")), keyed(b"k" * 32))
     refund = ExpectedCall("send_refund", {"order": "A-100", "amount": 42.5})
     expect = Expectations(
@@ -96,7 +95,7 @@ def test_graders_judge_redacted_traces_alike(answer: str, differs: dict[str, lis
         return found
 
     raw = outcomes(lambda key, value: value)
-    assert raw | differs == outcomes(lambda key, value: texts.redact(value, (key,), Work()))
+    assert raw == outcomes(lambda key, value: texts.redact(value, (key,), Work()))
     assert raw["tools/expected"] == ["pass"]
     assert raw["evidence/contains"] == ["pass" if "42.50" in answer else "fail"]
 
