@@ -74,15 +74,15 @@ class Survey:
             return None
         return self.tools.setdefault(name, Seen())
 
-    def draft(self) -> str:
-        """A policy in YAML, with the reason of every guess beside it."""
+    def draft(self, asked: Iterable[str] = ("*",)) -> str:
+        """A policy in YAML, with the reason of every guess beside it; for those asked for, if nothing was seen."""
         days = " to ".join(dict.fromkeys(f"{datetime.fromtimestamp(t / 1e9, UTC):%Y-%m-%d}" for t in self._times()))
         names = [name for name, _ in self.agents.most_common() if name]
         lines = [
             f"# Drafted from {_count(self.traces, 'trace')}{f' of {days}' if days else ''}. Traffic does not say what a tool",
             "# does to the world: every line marked as a guess is one. Check it, correct it, and delete the mark.",
             "version: 1",
-            f"agents: [{', '.join(map(_quoted, names or ['*']))}]",
+            f"agents: [{', '.join(map(_quoted, names or asked))}]",
         ]
         effects = {name: guess(name, seen.hints) for name, seen in self.tools.items()}
         order = (Effect.READ, Effect.WRITE, Effect.IRREVERSIBLE, Effect.UNKNOWN)
@@ -167,7 +167,11 @@ def _count(number: int, thing: str) -> str:
 def _quoted(name: str) -> str:
     if _PLAIN.fullmatch(name) and name.lower() not in _WORDS:
         return name
-    return '"' + "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else f"\\U{ord(c):08X}" for c in name) + '"'
+    return (
+        '"'
+        + "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else f"\\U{ord(c):08X}" for c in name)
+        + '"'
+    )
 
 
 def _shown(text: str) -> str:

@@ -98,10 +98,14 @@ def policy_suggest(
     """Draft a policy from captured traffic. Every guess is marked as one."""
     from graders.policy import AgentPolicy
 
-    survey = _survey(config_path, dsn, since_time, limit, AgentPolicy(agents=agents or ("*",)))
+    others: set[str] = set()
+    wanted = AgentPolicy(agents=agents or ("*",))
+    survey = _survey(config_path, dsn, since_time, limit, wanted, others)
     if not survey.traces:
-        err.print(Text(f"no trace of {', '.join(agents) or 'any agent'} since {since_time:%Y-%m-%d}: an empty draft"))
-    click.echo(survey.draft(), nl=False)
+        there = f"; agents there: {', '.join(sorted(others)[:20])}" if others else ""
+        name = ", ".join(agents) or "any agent"
+        err.print(Text(f"no trace of {name} since {since_time:%Y-%m-%d}: an empty draft{there}"))
+    click.echo(survey.draft(wanted.agents), nl=False)
 
 
 @policy.command("schema")
@@ -112,7 +116,15 @@ def policy_schema() -> None:
     click.echo(json.dumps(policy_schema(), indent=2))
 
 
-def _survey(config_path: Path | None, dsn: str | None, since_time: datetime, limit: int, read: AgentPolicy) -> Survey:
+def _survey(
+    config_path: Path | None,
+    dsn: str | None,
+    since_time: datetime,
+    limit: int,
+    read: AgentPolicy,
+    others: set[str] | None = None,
+) -> Survey:
+    """What the traces of a policy's agents show; `others` is given the names of agents that it is not for."""
     from graders.assembler import assemble
     from graders.survey import Survey
 
@@ -127,12 +139,15 @@ def _survey(config_path: Path | None, dsn: str | None, since_time: datetime, lim
         ):
             task = progress.add_task("", total=limit)
             for batch in _recent(store, since_time):
-                for spans in store.spans(batch).values():
-                    trace = assemble(spans)
+                logs = store.logs(batch)
+                for trace_id, spans in store.spans(batch).items():
+                    trace = assemble(spans, logs.get(trace_id, ()))
                     root = trace.root
                     if root is not None and read.covers(root.agent, root.service):
                         survey.add(trace)
                         progress.advance(task)
+                    elif root is not None and others is not None and len(others) < 1000:
+                        others.add(root.agent or root.service)
                     if survey.traces >= limit:
                         return survey
         return survey

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from pathlib import Path
+
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,9 +15,13 @@ from graders.effects import by_name, guess
 from graders.lint import lint
 from graders.policy import AgentPolicy, Effect
 from graders.survey import Survey
-from graders.testing import conversation
-from store.types import Trace
+from graders.testing import START_NS, agent, conversation
+from store.client import Store
+from store.types import LogEvent, Trace
 from store.yamlfile import parse_yaml
+from tracegrade import cli, policies
+
+from .conftest import Send
 
 
 @pytest.mark.parametrize(
@@ -144,3 +152,23 @@ def test_lint_compares_with_traffic() -> None:
     assert "meets no tool" in found["budgets.calls.serach"]
     assert "'look' is in the traffic" in found["tools"]
     assert lint(policy, grader_types(), Survey())[-1].key == "agents"
+
+
+def test_suggest_sees_decisions_that_are_log_events(
+    store: Store, send: Send, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace_id = "1" * 32
+    root = agent("shop", trace_id=trace_id)
+    decided = {
+        "gen_ai.tool.call.decision.outcome": "allow",
+        "gen_ai.tool.name": "pay",
+        "tracegrade.approval.mechanism": "policy_rule",
+    }
+    send("s", [root], [LogEvent(START_NS, "gen_ai.tool.call.decision", trace_id, root.span_id, "", decided)])
+    monkeypatch.setattr(policies, "open_store", lambda config: nullcontext(store))
+    (tmp_path / "c.yaml").write_text("{}")
+    asked = ["policy", "suggest", "--config", str(tmp_path / "c.yaml"), "--since", "20000d", "--agent"]
+    assert "explicit: {mechanisms: [policy_rule]}" in CliRunner().invoke(cli.cli, [*asked, "shop"]).stdout
+    other = CliRunner().invoke(cli.cli, [*asked, "shpo"])
+    assert "agents: [shpo]" in other.stdout, "a draft from nothing is not for everybody"
+    assert "agents there: shop" in other.stderr
