@@ -13,27 +13,49 @@ nothing stored says the same, or says it as early:
 - a call that ran, with the id or with the tool and arguments of one that did not run there.
 
 What a trace holds follows from its own spans alone, so grading it again brings no news: this comes to an end.
+
+**Whose.** A conversation id is anybody's to claim, and many count from 1. So traces are of one conversation only if they have
+the same tenant, as the collector stamped it, the same arm, and no other run: a replay is not approved by what it replays. What
+another service sends counts only if it names the call, or the approval, by an id that nobody guesses.
 """
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import lru_cache
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from graders import decisions
 from graders.assembler import assemble
 from graders.base import Grader, GraderSets, run_graders
 from store import rows
-from store.types import Approval, Case, Completeness, Grade, Outcome, Related, Severity, ToolCall, Trace
+from store.types import (
+    Approval,
+    Case,
+    Completeness,
+    Grade,
+    Home,
+    Outcome,
+    Related,
+    Severity,
+    Sibling,
+    SpanEvent,
+    ToolCall,
+    Trace,
+)
 
 ASSEMBLE = "worker/assemble"
 KEEP = "worker/keep"
 MAX_RELATED = 1000
 """Decisions, and calls, of other traces that a trace is given: the ones nearest to it in time."""
+_MAX_LOOKED_AT = 4 * MAX_RELATED
 _MAX_TEXT = 2000
+_T = TypeVar("_T")
 
 
 def loose(conversation: str) -> str:
@@ -61,7 +83,7 @@ class Batch:
     spans: bytes
     logs: bytes
     cases: Mapping[str, Case] = field(default_factory=dict)
-    siblings: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    siblings: Mapping[str, Sequence[Sibling]] = field(default_factory=dict)
     """Conversation → its traces that were graded before, those of this batch included."""
     approvals: bytes = b""
     calls: bytes = b""
@@ -149,7 +171,7 @@ def _grade(
     )
     out["approvals"] += rows.approval_rows(trace_id, trace.conversation_id, generation, trace.approvals)
     if trace.conversation_id and (trace.tool_calls or trace.approvals):
-        out["conversations"].append((trace.conversation_id, trace_id))
+        out["conversations"].append((trace.conversation_id, trace_id, *home_of(trace)))
 
 
 # --- conversations --------------------------------------------------------------------------------------------------------
@@ -168,6 +190,48 @@ def _same_call(call: ToolCall) -> tuple[str, ...]:
     return (call.call_id, said) if call.call_id else (said,)
 
 
+def home_of(trace: Trace) -> Home:
+    """Whose a trace is, by its root; the tenant stands on any agent's span as well."""
+    root = trace.root
+    if root is None:
+        return Home()
+    tenant = root.resource.get(_TENANT) or next(
+        (s.resource[_TENANT] for s in trace.spans if s.resource.get(_TENANT)), ""
+    )
+    return Home(tenant, root.arm, root.run_id, root.service)
+
+
+def _home_of_event(event: SpanEvent) -> Home:
+    """Whose a decision without a trace is: the store put that among its attributes (schema/0002_logs.sql)."""
+    said = event.attributes
+    return Home(said.get(_TENANT, ""), said.get("tracegrade.arm", ""), "", said.get("service.name", ""))
+
+
+def _of_one(a: Home, b: Home) -> bool:
+    """Whether two traces that claim one conversation may be of one; an approval hours later may know of no run."""
+    return a.tenant == b.tenant and a.arm == b.arm and (a.run == b.run or not a.run or not b.run)
+
+
+def _bears_on(home: Home, other: Home, *ids: str) -> bool:
+    """Whether what another trace holds under these ids may bear on a trace."""
+    if not _of_one(home, other):
+        return False
+    known = home.service == other.service or not home.service or not other.service
+    return known or any(map(_unguessable, ids))
+
+
+@lru_cache(maxsize=4096)
+def _unguessable(text: str) -> bool:
+    """Whether an id was drawn at random, from more than anybody tries: digits and letters take turns in it, and it is long."""
+    return any(len(run) >= 20 and len(_KINDS.findall(run)) >= 9 for run in _RUNS.findall(_MARKS.sub("", text[:200])))
+
+
+_TENANT = "tracegrade.tenant"
+_MARKS = re.compile(r"[-_]+")
+_RUNS = re.compile(r"[0-9A-Za-z]+")
+_KINDS = re.compile(r"[0-9]+|[a-z]+|[A-Z]+")
+
+
 class _Others:
     """What the traces of each conversation hold: those of this batch, and those stored before."""
 
@@ -181,7 +245,7 @@ class _Others:
         self._calls = rows.calls(batch.calls)
         self._loose = rows.events(batch.loose)
         self._of_batch = {item.trace_id for item in batch.items}
-        self._gathered: dict[str, tuple[list[Approval], list[tuple[str, ToolCall]]]] = {}
+        self._gathered: dict[str, tuple[_Line[Approval], _Line[ToolCall]]] = {}
 
     def with_related(self, trace: Trace) -> Trace:
         """The trace, with what the others of its conversation hold."""
@@ -190,36 +254,44 @@ class _Others:
         if trace.conversation_id not in self._gathered:
             self._gathered[trace.conversation_id] = self._gather(trace.conversation_id)
         approvals, calls = self._gathered[trace.conversation_id]
-        root = trace.root
-        now = root.start_ns if root else 0
-        decided = _nearest([a for a in approvals if a.trace_id != trace.trace_id], lambda a: a.time_ns, now)
-        called = _nearest([c for home, c in calls if home != trace.trace_id], lambda c: c.start_ns, now)
-        return replace(trace, related=Related(tuple(decided), tuple(called))) if decided or called else trace
+        decided = approvals.near(trace, lambda a: (a.call_id, a.approval_id))
+        called = calls.near(trace, lambda c: (c.call_id,))
+        return replace(trace, related=Related(decided, called)) if decided or called else trace
 
-    def _gather(self, conversation: str) -> tuple[list[Approval], list[tuple[str, ToolCall]]]:
-        approvals: list[Approval] = []
-        calls: list[tuple[str, ToolCall]] = []
-        for event in self._loose.get(loose(conversation), ()):
-            if (approval := decisions.from_event(decisions.as_event(event), "")) is not None:
-                approvals.append(approval)
+    def _gather(self, conversation: str) -> tuple[_Line[Approval], _Line[ToolCall]]:
+        approvals: list[_Placed[Approval]] = []
+        calls: list[_Placed[ToolCall]] = []
+        for log in self._loose.get(loose(conversation), ()):
+            event = decisions.as_event(log)
+            if (approval := decisions.from_event(event, "")) is not None:
+                approvals.append(_Placed(approval.time_ns, "", _home_of_event(event), approval))
         for trace in self._fresh[conversation]:
-            approvals += (replace(a, trace_id=trace.trace_id) for a in trace.approvals)
-            calls += ((trace.trace_id, call) for call in trace.tool_calls)
-        for trace_id in self._siblings.get(conversation, ()):
+            place = trace.trace_id, home_of(trace)
+            approvals += (_Placed(a.time_ns, *place, replace(a, trace_id=trace.trace_id)) for a in trace.approvals)
+            calls += (_Placed(call.start_ns, *place, call) for call in trace.tool_calls)
+        for trace_id, home in self._siblings.get(conversation, ()):
             if trace_id not in self._of_batch:
-                approvals += self._approvals.get(trace_id, ())
-                calls += ((trace_id, call) for call in self._calls.get(trace_id, ()))
-        approvals.sort(key=lambda a: a.time_ns)
-        calls.sort(key=lambda c: c[1].start_ns)
-        return approvals, calls
+                approvals += (_Placed(a.time_ns, trace_id, home, a) for a in self._approvals.get(trace_id, ()))
+                calls += (_Placed(c.start_ns, trace_id, home, c) for c in self._calls.get(trace_id, ()))
+        return _Line(approvals), _Line(calls)
 
     def with_news(self) -> list[str]:
         """The traces stored before, and not in this batch, on which something bears that no stored row says yet."""
-        return [trace_id for conversation in self._siblings for trace_id in self._bears(conversation)]
+        found: list[str] = []
+        for conversation, siblings in self._siblings.items():
+            # Of other runs and services as well: what does not bear on a trace after all changes nothing in it.
+            known: dict[tuple[str, str], list[str]] = defaultdict(list)
+            for trace_id, home in siblings:
+                known[home.tenant, home.arm].append(trace_id)
+            fresh: dict[tuple[str, str], list[Trace]] = defaultdict(list)
+            for trace in self._fresh.get(conversation, ()):
+                home = home_of(trace)
+                fresh[home.tenant, home.arm].append(trace)
+            for place in known.keys() & fresh.keys():
+                found += self._bears(known[place], fresh[place])
+        return found
 
-    def _bears(self, conversation: str) -> Iterable[str]:
-        fresh = self._fresh.get(conversation, ())
-        known = self._siblings[conversation]
+    def _bears(self, known: Sequence[str], fresh: Sequence[Trace]) -> Iterable[str]:
         decided: dict[_Decided, int] = {}
         for approval in (a for trace_id in known for a in self._approvals.get(trace_id, ())):
             key = _decided(approval)
@@ -248,12 +320,42 @@ class _Others:
                 yield trace_id
 
 
-def _nearest(found: list[Any], time: Callable[[Any], int], now: int) -> list[Any]:
-    """In time order, at most `MAX_RELATED`."""
-    if len(found) <= MAX_RELATED:
-        return found
-    kept = sorted(found, key=lambda one: abs(time(one) - now))[:MAX_RELATED]
-    return sorted(kept, key=time)
+class _Placed(NamedTuple, Generic[_T]):
+    """A decision or a call, where it stands."""
+
+    time_ns: int
+    trace_id: str
+    """Empty for a decision without a trace."""
+    home: Home
+    what: _T
+
+
+class _Line(Generic[_T]):
+    """What the traces of a conversation hold, in time order."""
+
+    def __init__(self, placed: list[_Placed[_T]]) -> None:
+        self._placed = sorted(placed, key=lambda p: p.time_ns)
+        self._times = [p.time_ns for p in self._placed]
+
+    def near(self, trace: Trace, ids: Callable[[_T], tuple[str, ...]]) -> tuple[_T, ...]:
+        """What bears on a trace, in time order: at most `MAX_RELATED`, those nearest to it in time."""
+        root = trace.root
+        now, home = root.start_ns if root else 0, home_of(trace)
+        placed, times = self._placed, self._times
+        after = bisect_left(times, now)
+        before = after - 1
+        kept: list[_Placed[_T]] = []
+        # Outwards, and not endlessly: most of what is there may be of the trace itself, or of strangers.
+        for _ in range(min(len(placed), _MAX_LOOKED_AT)):
+            if after >= len(placed) or (before >= 0 and now - times[before] <= times[after] - now):
+                one, before = placed[before], before - 1
+            else:
+                one, after = placed[after], after + 1
+            if one.trace_id != trace.trace_id and _bears_on(home, one.home, *ids(one.what)):
+                kept.append(one)
+                if len(kept) == MAX_RELATED:
+                    break
+        return tuple(p.what for p in sorted(kept, key=lambda p: p.time_ns))
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------------

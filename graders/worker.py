@@ -228,7 +228,7 @@ class Worker:
         if crowds := {conversation for conversation, traces in siblings.items() if not traces}:
             # Looking them up costs what they are large, and is in vain.
             self._crowds = crowds | (self._crowds if len(self._crowds) < _MAX_CROWDS else set())
-        known = sorted({trace_id for traces in siblings.values() for trace_id in traces})
+        known = sorted({sibling.trace_id for traces in siblings.values() for sibling in traces})
         return Batch(
             items=[
                 Item(row["TraceId"], row["Generation"] + 1, row["ConversationId"], row["Spans"] > MAX_SPANS)

@@ -34,7 +34,7 @@ from store import engine, migrate, rows, schema
 from store.cases import case_document, read_case
 from store.dialects import quote
 from store.errors import OutOfMemory, Permanent, Retryable
-from store.types import Case, Grade, LogEvent, Span
+from store.types import Case, Grade, Home, LogEvent, Sibling, Span
 
 # The driver warns of every try that failed, and only that it did; what failed is in the error that is raised.
 logging.getLogger("clickhouse_connect").setLevel(logging.ERROR)
@@ -353,14 +353,14 @@ class Store:
 
         return _guard(fetch)
 
-    def siblings(self, conversations: Sequence[str]) -> dict[str, list[str]]:
+    def siblings(self, conversations: Sequence[str]) -> dict[str, list[Sibling]]:
         """Conversation → its graded traces, the `MAX_SIBLINGS` last graded ones; none of one that is too large to be one."""
-        found: dict[str, list[str]] = defaultdict(list)
+        found: dict[str, list[Sibling]] = defaultdict(list)
         parameters = {"conversations": list(conversations), "most": MAX_SIBLINGS}
         for row in self.query(_sql("conversations"), parameters) if conversations else ():
             traces = found[row["ConversationId"]]
             if row["Number"] <= MAX_CONVERSATION:
-                traces.append(row["TraceId"])
+                traces.append(Sibling(row["TraceId"], Home(row["Tenant"], row["Arm"], row["RunId"], row["Service"])))
         return dict(found)
 
     def insert_columns(self, table: str, columns: bytes) -> None:

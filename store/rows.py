@@ -33,7 +33,7 @@ COLUMNS = {
         "TraceId", "Position", "ConversationId", "CallId", "ToolName", "Outcome", "Mechanism", "Decider", "Roles", "Scope",
         "ArgumentsHash", "ApprovalId", "Time", "Expires", "Evidence", "SpanId", "Generation",
     ),
-    "conversations": ("ConversationId", "TraceId"),
+    "conversations": ("ConversationId", "TraceId", "Tenant", "Arm", "RunId", "Service"),
     "graded_traces": ("TraceId", "Generation", "LastIngested", "Completeness", "GraderSet", "SpanRows"),
 }  # fmt: skip
 """Of what is written here, the columns in their order."""

@@ -281,6 +281,23 @@ class Related:
     """Calls that were asked for, pending or made elsewhere, in time order."""
 
 
+class Home(NamedTuple):
+    """Whose a trace is: what tells traces apart that claim one conversation."""
+
+    tenant: str = ""
+    """As the collector stamped it; what a sender says of it itself is taken away."""
+    arm: str = "production"
+    run: str = ""
+    service: str = ""
+
+
+class Sibling(NamedTuple):
+    """A graded trace of a conversation."""
+
+    trace_id: str
+    home: Home = Home()
+
+
 class Completeness(StrEnum):
     """How much of a trace arrived."""
 

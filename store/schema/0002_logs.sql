@@ -100,13 +100,23 @@ ORDER BY (TraceId, Timestamp)
 TTL IngestedAt + INTERVAL ${retention_days} DAY
 SETTINGS ttl_only_drop_parts = 1, ${table_settings};
 
--- A decision that names no trace is kept under its conversation, where there is one: coding agents log them so.
+-- A decision that names no trace is kept under its conversation, where there is one: coding agents log them so. Whose it is stands
+-- among its attributes then, whatever it says there itself.
 CREATE MATERIALIZED VIEW IF NOT EXISTS ${here:agent_events_mv} TO ${part:agent_events} AS
 SELECT
     if(l.TraceId != '', l.TraceId, concat('conversation ', Conversation)) AS TraceId,
     Timestamp, SpanId,
     if(EventName != '', EventName, LogAttributes['event.name']) AS EventName,
-    Body, LogAttributes AS Attributes, ScopeName
+    Body,
+    if(Conversation = '', LogAttributes, CAST(
+        mapUpdate(LogAttributes, map(
+            'tracegrade.tenant', ResourceAttributes['tracegrade.tenant'],
+            'tracegrade.arm', multiIf(
+                ResourceAttributes['tracegrade.arm'] IN ('production', 'shadow'), ResourceAttributes['tracegrade.arm'],
+                ResourceAttributes['deployment.environment.name'] = 'shadow', 'shadow', 'production'),
+            'service.name', ResourceAttributes['service.name'])),
+        'Map(LowCardinality(String), String)')) AS Attributes,
+    ScopeName
 FROM
 (
     SELECT

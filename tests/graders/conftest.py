@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 from google.protobuf.internal.encoder import _VarintBytes  # type: ignore[attr-defined]
@@ -25,12 +27,19 @@ def send(store: Store, tmp_path: Path) -> Send:
         path.write_bytes(_VarintBytes(len(body)) + body)
         store.load(signal, segment, path)
 
-    def send(segment: str, spans: Iterable[Span] = (), logs: Iterable[LogEvent] = ()) -> None:
+    def send(
+        segment: str,
+        spans: Iterable[Span] = (),
+        logs: Iterable[LogEvent] = (),
+        resource: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         request = ExportTraceServiceRequest()
         for item in spans:
-            group = request.resource_spans.add()
+            group: Any = request.resource_spans.add()
             if item.service:
                 group.resource.attributes.add(key="service.name").value.string_value = item.service
+            for key, value in resource.items():
+                group.resource.attributes.add(key=key).value.string_value = value
             span = group.scope_spans.add().spans.add(
                 trace_id=bytes.fromhex(item.trace_id),
                 span_id=bytes.fromhex(item.span_id),
@@ -46,15 +55,14 @@ def send(store: Store, tmp_path: Path) -> Send:
             load("traces", segment, request.SerializeToString())
         records = ExportLogsServiceRequest()
         for event in logs:
-            record = (
-                records.resource_logs.add()
-                .scope_logs.add()
-                .log_records.add(
-                    time_unix_nano=event.time_ns,
-                    trace_id=bytes.fromhex(event.trace_id),
-                    span_id=bytes.fromhex(event.span_id),
-                    event_name=event.name,
-                )
+            group = records.resource_logs.add()
+            for key, value in resource.items():
+                group.resource.attributes.add(key=key).value.string_value = value
+            record = group.scope_logs.add().log_records.add(
+                time_unix_nano=event.time_ns,
+                trace_id=bytes.fromhex(event.trace_id),
+                span_id=bytes.fromhex(event.span_id),
+                event_name=event.name,
             )
             record.body.string_value = event.body
             for key, value in event.attributes.items():

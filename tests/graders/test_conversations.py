@@ -11,6 +11,7 @@ import pytest
 
 from graders import Grader, GraderSets, Score, Trace, passed
 from graders import batch as batch_module
+from graders.assembler import assemble
 from graders.testing import conversation
 from graders.worker import Worker
 from store import client as client_module
@@ -243,3 +244,73 @@ def test_a_decision_logged_without_a_trace_joins_by_its_conversation(
     assert settle(subject) == 1
     assert store.query("SELECT TraceId FROM traces_v") == [{"TraceId": f"{1:032x}"}]
     assert seen(store) == {"1": (1, ":c1:allow")}
+
+
+OURS = {"service.name": "shop", "tracegrade.tenant": "us", "tracegrade.arm": "production", "tracegrade.run.id": "r1"}
+RANDOM = "call_9fKq2LmZx7RtVb4NcY81TpQw"
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(
+    ("call", "theirs", "counts"),
+    [
+        ("c1", OURS, True),
+        ("c1", {"tracegrade.tenant": "them"}, False),
+        (RANDOM, {"tracegrade.tenant": "them"}, False),
+        ("c1", {"tracegrade.tenant": ""}, False),
+        ("c1", {"tracegrade.arm": "shadow"}, False),
+        ("c1", {"tracegrade.run.id": "r2"}, False),
+        ("c1", {"tracegrade.run.id": ""}, True),
+        ("c1", {"service.name": "approvals"}, False),
+        ("call_pay_00000000000000000001", {"service.name": "approvals"}, False),
+        (RANDOM, {"service.name": "approvals"}, True),
+    ],
+)
+def test_what_a_stranger_decides_under_the_same_conversation_counts_for_nobody(
+    store: Store, send: Send, subject: Worker, call: str, theirs: dict[str, str], counts: bool, together: bool
+) -> None:
+    send("s1", *run(1, ask(call)), resource=OURS)
+    assert together or settle(subject) == 1
+    send("s2", *run(2, resumed(call)), resource={**OURS, **theirs})
+    settle(subject)
+    assert (f"2:{call}:allow" in seen(store)["1"][1]) is counts
+    assert (f"{call}:True" in seen(store)["1"][1]) is counts
+    assert (f"1:{call}:require_approval" in seen(store)["2"][1]) is counts
+
+
+@pytest.mark.parametrize(
+    ("theirs", "counts"),
+    [
+        (OURS, True),
+        ({"tracegrade.tenant": "them"}, False),
+        ({"tracegrade.arm": "shadow"}, False),
+        ({"service.name": "else"}, False),
+    ],
+)
+def test_a_stranger_s_decision_without_a_trace_counts_for_nobody(
+    store: Store, send: Send, subject: Worker, theirs: dict[str, str], counts: bool
+) -> None:
+    claimed = {"tracegrade.tenant": "us", "tracegrade.arm": "production", "service.name": "shop"}
+    more = {"session.id": "conv", "tool_use_id": "c1", "decision": "accept", "source": "user_temporary"}
+    send("s1", *run(1, ask()), resource=OURS)
+    send("s2", logs=[decided(**more, **claimed)], resource={**OURS, **theirs})
+    assert settle(subject) == 1
+    assert seen(store) == {"1": (1, ":c1:allow" if counts else "")}
+
+
+def test_a_crowd_of_traces_that_claim_one_conversation_is_joined_in_a_moment() -> None:
+    _, told = run(1, [{"decision": "allow", "id": f"c{number}", "tool": "pay"} for number in range(100)])
+    steps = ({"user": "Pay"}, {"tool": "pay", "id": "c", "arguments": {"amount": 5}, "result": "paid"})
+    traces = {}
+    for number in range(1, 301):
+        spans, logs = run(number, steps)
+        service = f"s{number % 3}"
+        made = assemble(
+            [replace(s, service=service, conversation_id="conv") for s in spans], told if number < 100 else logs
+        )
+        traces[f"{number:032x}"] = replace(made, trace_id=f"{number:032x}", conversation_id="conv")
+    others = batch_module._Others(batch_module.Batch((), b"", b""), traces)
+    started = time.process_time()
+    found = [others.with_related(trace) for trace in traces.values()]
+    assert time.process_time() - started < 3
+    assert max(len(trace.related.approvals) for trace in found) == batch_module.MAX_RELATED
