@@ -15,7 +15,7 @@ from graders.checks.evidence.state import no_answer
 from graders.checks.evidence.text import fold
 from store.types import Evidence, Trace
 
-_TELLING = re.compile(r"[^\W_]*\d[\w-]{2,}|[\w.+-]+@[\w.-]+|[^\W\d_]{7,}")
+_TELLING = re.compile(r"[^\W_]*\d[\w-]{2,}|(?<![\w.+-])[\w.+-]++@[\w.-]+|[^\W\d_]{7,}")
 """Words by which a call shows that it knows a result: ids, numbers, addresses, long words."""
 _MAX_WORDS = 2000
 
