@@ -421,6 +421,13 @@ def definitions(span: Span, families: Families) -> tuple[ToolDefinition, ...]:
     return ()
 
 
+def listed(span: Span) -> tuple[ToolDefinition, ...]:
+    """The tools an MCP server said it has, where the span of that request holds the answer."""
+    asked = span.attributes.get("mcp.method.name", span.name)
+    raw = first(span.attributes, "tool_result") if asked.startswith("tools/list") else None
+    return _definitions(raw) if raw else ()
+
+
 # Every call of an agent offers the same tools, in trace after trace.
 @lru_cache(maxsize=256)
 def _definitions(raw: str) -> tuple[ToolDefinition, ...]:

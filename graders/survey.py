@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from graders import content
 from graders.effects import guess
 from graders.policy import AgentPolicy, Effect
 from store.types import ToolCall, Trace
@@ -62,7 +63,8 @@ class Survey:
         self.last_ns = max(self.last_ns, root.start_ns)
         self.most_calls = max(self.most_calls, len(trace.tool_calls))
         self.mechanisms.update(a.mechanism for a in trace.approvals if a.outcome in ("allow", "modified"))
-        for definition in trace.tool_definitions:
+        listed = [definition for span in trace.spans for definition in content.listed(span)]
+        for definition in (*trace.tool_definitions, *listed):
             if seen := self._tool(definition.name):
                 seen.hints.update(definition.hints)
         for call in trace.tool_calls:

@@ -15,7 +15,7 @@ from graders.effects import by_name, guess
 from graders.lint import lint
 from graders.policy import AgentPolicy, Effect
 from graders.survey import Survey
-from graders.testing import START_NS, agent, conversation
+from graders.testing import START_NS, agent, conversation, span, trace
 from store.client import Store
 from store.types import LogEvent, Trace
 from store.yamlfile import parse_yaml
@@ -172,3 +172,15 @@ def test_suggest_sees_decisions_that_are_log_events(
     other = CliRunner().invoke(cli.cli, [*asked, "shpo"])
     assert "agents: [shpo]" in other.stdout, "a draft from nothing is not for everybody"
     assert "agents there: shop" in other.stderr
+
+
+def test_the_hints_of_an_mcp_server_are_read_where_it_lists_its_tools() -> None:
+    tools = [
+        {"name": "wipe", "annotations": {"destructiveHint": False}},
+        {"name": "odd", "annotations": "none"},
+        {"name": 5},
+    ]
+    listing = span("tools/list.mcp", {"mcp.method.name": "tools/list", "mcp.response.value": {"tools": tools}}, start=1)
+    survey = Survey()
+    survey.add(trace(agent(), listing))
+    assert {name: seen.hints for name, seen in survey.tools.items()} == {"wipe": {"destructiveHint": False}, "odd": {}}
