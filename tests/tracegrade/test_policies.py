@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import jsonschema
+import jsonschema_rs
 import yaml
 from click.testing import CliRunner
 
@@ -27,7 +27,7 @@ def test_the_published_schema_is_the_one_in_force_and_takes_what_loads() -> None
     assert published == policy_schema(), "run: tracegrade policy schema > docs/agent-policy.schema.json"
     code, printed, _ = _run("schema")
     assert (code, json.loads(printed)) == (0, published)
-    validator = jsonschema.Draft202012Validator(published)
+    validator = jsonschema_rs.Draft202012Validator(published)
     validator.validate(yaml.safe_load(EXAMPLE.read_text()))
     assert not validator.is_valid({"tools": [{"match": "x", "effect": "reed"}]})
     assert not validator.is_valid({"toools": []})
