@@ -329,7 +329,9 @@ def sql(query: str, as_json: bool, as_csv: bool, dsn: str | None, config_path: P
 
 
 def _printable(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+    # A number, a list or null as in JSON; what JSON has not (a time, a UUID) as it is, without quotation marks of its own.
+    known = value is None or isinstance(value, int | float | list | tuple | dict)
+    text = json.dumps(value, default=str, ensure_ascii=False) if known else str(value)
     return "".join(c if c == "\n" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
@@ -500,6 +502,10 @@ def panel(suite_file: Path, arm: ArmSelector, as_json: bool, config_path: Path |
         click.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
     else:
         render(found, out)
+    if not found.runs:
+        also = f"; {found.foreign} runs of cases that expect none" if found.foreign else ""
+        hint = "name an arm that ran it, and give its cases `expected_action`"
+        err.print(Text(f"no run of a case of suite {found.suite} that expects an action by {found.arm}{also}: {hint}"))
 
 
 def shard(_: click.Context, __: click.Parameter, value: str) -> tuple[int, int]:

@@ -231,7 +231,7 @@ def _farewell(console: Console, config_file: Path, addresses: Addresses, seconds
     if not keep:
         console.print("Everything is stopped and removed; `make demo ARGS=--keep` leaves it running to look around:")
     at = str(config_file) if keep else "CONFIG"
-    query = "SELECT ToolName, ApprovalState, count() FROM tool_calls GROUP BY ALL ORDER BY ALL"
+    query = "SELECT ToolName, ApprovalState, count() FROM tool_calls_v GROUP BY ALL ORDER BY ALL"
     lines = (
         f"gate API     http://{addresses.gate}/openapi.json",
         f"ClickHouse   http://{addresses.clickhouse}/?database=tracegrade  (HTTP interface, read-only)",

@@ -118,6 +118,7 @@ def test_the_panel_counts_the_runs_of_an_arm(server: Any, tracegrade: Cli) -> No
     shown = tracegrade(*given, "--arm", "version=1.0")
     assert shown.returncode == 0, shown.stderr
     assert "over-refusal" in shown.stdout
+    assert f"by version 1.0; {CASES} runs of cases that expect none: name an arm" in shown.stderr.replace("\n", " ")
 
 
 def test_the_decision_is_kept_with_its_digests(server: Any, tracegrade: Cli) -> None:
@@ -145,6 +146,10 @@ def test_sql_prints_tables_json_and_csv(server: Any, tracegrade: Cli) -> None:
     assert [json.loads(line)["ServiceVersion"] for line in lines] == ["1.0", "1.1", "1.2"]
     csv = tracegrade("sql", "--config", server.config_file, "--csv", query).stdout
     assert csv.splitlines()[0] == '"ServiceVersion","n"'
+    times = "SELECT toDateTime('2026-01-02 03:04:05', 'UTC') AS at, [toDate('2026-01-02')] AS days, NULL AS nothing"
+    shown = tracegrade("sql", "--config", server.config_file, times).stdout.splitlines()[-1]
+    assert shown.split("│")[0].strip().startswith("2026-01-02 03:04:05")
+    assert [cell.strip() for cell in shown.split("│")[1:]] == ['["2026-01-02"]', "null"]
 
 
 def test_what_telemetry_says_cannot_drive_the_terminal(server: Any, tracegrade: Cli) -> None:
