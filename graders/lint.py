@@ -68,7 +68,7 @@ def _tools(policy: AgentPolicy, survey: Survey | None) -> Iterator[Advice]:
                 known = ", ".join(sorted(set().union(*(s.arguments for s in seen)))[:10])
                 message = f"{name} was no argument of any call, so the condition never holds; arguments seen: {known}"
                 yield Advice(f"{place}.when[{number}].argument", message)
-    if policy.tools and policy.unlisted is Effect.UNKNOWN:
+    if policy.tools and policy.unlisted is Effect.UNKNOWN and all(rule.match != "*" for rule in policy.tools):
         message = (
             "calls of unlisted tools pass unjudged, and a renamed tool slips through; `unlisted: write` judges them"
         )

@@ -133,6 +133,11 @@ def test_lint_names_the_key(text: str, key: str) -> None:
     assert key in [advice.key for advice in lint(parse_yaml(text, AgentPolicy), grader_types())]
 
 
+def test_where_every_tool_is_listed_none_is_unlisted() -> None:
+    policy = parse_yaml("tools: [{match: '*', effect: write}]", AgentPolicy)
+    assert lint(policy, grader_types()) == []
+
+
 def test_lint_compares_with_traffic() -> None:
     survey = Survey()
     survey.add(_shop(amount=12))
