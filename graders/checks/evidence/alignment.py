@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
-from itertools import pairwise
+from itertools import compress, pairwise
 from math import log
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ class Match(NamedTuple):
     @property
     def place(self) -> tuple[int, int]:
         """Where the sentences of the window begin and end in the folded text of the source."""
-        first, last = self.source.start_of(self.first), self.source.start_of(self.last - 1)
+        first, last = self.source.reading.start_of(self.first), self.source.reading.start_of(self.last - 1)
         return _widened(self.source.folded.text, first, last)
 
 
@@ -87,9 +87,9 @@ class Aligner:
     def _look_up(self, wanted: Collection[str]) -> None:
         places: dict[str, list[int]] = {stem: [] for stem in wanted}
         for source, base in zip(self._sources, self._bases, strict=True):
-            for at, stem in enumerate(source.stems, base):
-                if stem in places:
-                    places[stem].append(at)
+            found = source.stems
+            for at in compress(range(len(found)), map(places.__contains__, found)):
+                places[found[at]].append(base + at)
         self._places |= places
 
     def best(self, claim: Claim, only: Source | None = None) -> Match | None:

@@ -18,7 +18,7 @@ from graders.checks.evidence import values
 from graders.checks.evidence.alignment import Aligner, Match
 from graders.checks.evidence.claims import MAX_ANSWER, Answer, Claim
 from graders.checks.evidence.sources import Given, Source
-from graders.checks.evidence.text import STEMS, language, sentences, spelled, stems, stop_stems
+from graders.checks.evidence.text import STEMS, language, runs_in, sentences, spelled, stems, stop_stems
 from graders.checks.evidence.values import Number, Values
 from graders.checks.evidence.words import words
 from store.types import Evidence, Trace
@@ -160,7 +160,7 @@ class Report:
     @cached_property
     def flat(self) -> str:
         """Everything that was said, and what the agent told its tools, as words with one blank between."""
-        return f" {' '.join(_WORD.findall(self.given.haystack + ' ' + self.given.asked))} "
+        return f" {' '.join(runs_in(self.given.haystack + ' ' + self.given.asked))} "
 
     # --- values -----------------------------------------------------------------------------------------------------
 
@@ -430,7 +430,6 @@ class Report:
 
 _SUM = re.compile(r"[^\n.+]{0,8}\([^\n()+*\u00d7]{0,60}[0-9]\s?[+*\u00d7x]\s|\s?[-+*\u00d7]\s?[$€£]?[0-9]")
 """What follows a number that is made up before the reader's eyes: `$30 ($10 + $20)`, `3 * 40`."""
-_WORD = re.compile(r"[^\W_]+")
 _TORN = re.compile(r"(?<=[0-9./-])\s+(?=[0-9./-])")
 _WORDS = re.compile(r"[^\W\d_]+")
 _LETTER = re.compile(r"[^\W\d_]")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
-from itertools import pairwise
 
 from graders.checks.evidence import values
-from graders.checks.evidence.text import Folded, blocks, fold, start_of, stems
+from graders.checks.evidence.reading import Reading, read
+from graders.checks.evidence.text import Folded, fold
 from store.types import Completeness, ContentState, Document, ToolCall, Trace
 
 MAX_EVIDENCE = 2_000_000
@@ -38,31 +37,19 @@ class Source:
     document: Document | None = None
 
     @cached_property
-    def folded(self) -> Folded:
+    def reading(self) -> Reading:
         """The text for comparing."""
-        return fold(self.text)
+        return read(self.text)
 
-    @cached_property
-    def _blocks(self) -> tuple[list[int], list[int], list[str]]:
-        """Where blocks begin in the folded text, how many words stand before each, and all words."""
-        text = self.folded.text
-        begins, before, words = list(blocks(text)), [], list[str]()
-        for start, end in pairwise([*begins, len(text)]):
-            before.append(len(words))
-            words += stems(text, start, end)
-        return begins, before, words
+    @property
+    def folded(self) -> Folded:
+        """The folded text."""
+        return self.reading.folded
 
     @property
     def stems(self) -> list[str]:
         """Its words, in order."""
-        return self._blocks[2]
-
-    def start_of(self, word: int) -> int:
-        """Where one of its words begins in the folded text."""
-        begins, before, _ = self._blocks
-        block = bisect_right(before, word) - 1
-        end = begins[block + 1] if block + 1 < len(begins) else len(self.folded.text)
-        return start_of(self.folded.text, begins[block], end, word - before[block])
+        return self.reading.stems
 
     @property
     def is_evidence(self) -> bool:
@@ -133,16 +120,20 @@ class Given:
         return list(found)
 
     @cached_property
+    def _readings(self) -> list[Reading]:
+        beside = "\n".join(filter(None, self.beside))
+        found = [source.reading for source in self.sources]
+        return [*found, Reading(beside)] if beside else found
+
+    @cached_property
     def haystack(self) -> str:
         """All of it as one folded text."""
-        texts = [source.folded.text for source in self.sources]
-        beside = "\n".join(filter(None, self.beside))
-        return "\n".join([*texts, fold(beside).text] if beside else texts)
+        return "\n".join([reading.folded.text for reading in self._readings])
 
     @cached_property
     def numbers(self) -> list[float]:
         """Every number in it, sorted."""
-        return sorted(values.numbers_in(self.haystack))
+        return sorted(set[float]().union(*(reading.numbers for reading in self._readings)))
 
     @cached_property
     def rounded(self) -> set[float]:
@@ -157,7 +148,7 @@ class Given:
     @cached_property
     def dates(self) -> set[values.Date]:
         """Every date in it, in every reading."""
-        return {reading for _, _, readings in values.dates_in(self.haystack) for reading in readings}
+        return set[values.Date]().union(*(reading.dates for reading in self._readings))
 
     @cached_property
     def arguments(self) -> str:

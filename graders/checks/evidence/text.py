@@ -20,9 +20,14 @@ from graders.checks.evidence.words import words
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _UNSEEN = r"[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\U000e0000-\U000e007f]"
 _INVISIBLE = re.compile(_UNSEEN)
+_ASCII = bytes(range(128))
+_SIGMA = "\u03a3"
+"""The only letter whose small form hangs on what stands beside it."""
+_FEW_CHARS = 40
+"""Different characters that are each looked for in the whole text; with more, the text is read character by character."""
 _CODED = re.compile(rf"\\u[0-9a-fA-F]{{4}}|{_UNSEEN}")
-_ESCAPES = (("\\\\", "  "), ("\\n", "\n "), ("\\r", "\n "), ("\\t", "  "), ('\\"', ' "'), ("\\/", " /"))
-"""JSON escapes and what stands for them in as many characters; that of the escape itself first."""
+_ESCAPES = {"n": "\n ", "r": "\n ", "t": "  ", '"': ' "', "/": " /"}
+"""The sign behind a backslash in JSON, and what stands for both in as many characters."""
 _MANY_POINTS = 20_000
 
 
@@ -30,7 +35,8 @@ class _Same(dict[int, int]):
     """Code point to the one it is compared as; filled as characters are met."""
 
     def __missing__(self, point: int) -> int:
-        char = chr(point)
+        char = "i" if point == 0x130 else chr(point).lower()
+        point, asked = ord(char), point
         if (digit := unicodedata.decimal(char, None)) is not None:
             same = 48 + digit
         elif char in "\u2018\u2019\u201a\u201b\u2032\u02bc":
@@ -48,7 +54,7 @@ class _Same(dict[int, int]):
                 same = 32
         if len(self) > _MANY_POINTS:
             self.clear()
-        self[point] = same
+        self[asked] = same
         return same
 
 
@@ -75,15 +81,50 @@ def fold(text: str) -> Folded:
     moved: tuple[tuple[int, int], ...] = ()
     if "\\u" in text:
         text, moved = _resolved(text, _CODED)
-    elif not text.isascii() and _INVISIBLE.search(text):
+    elif not text.isascii() and _INVISIBLE.search(odd(text)):
         text, moved = _resolved(text, _INVISIBLE)
     if "\\" in text:
-        for escape, plain in _ESCAPES:
-            text = text.replace(escape, plain)
-    if text.isascii():
-        return Folded(text.lower(), moved)
-    folded = text.replace("\u0130", "I").lower()
-    return Folded(_NOT_ASCII.sub(lambda m: m[0].translate(_SAME), folded), moved)
+        text = _unescaped(text)
+    return Folded(text.lower() if text.isascii() else _alike(text), moved)
+
+
+def odd(text: str) -> str:
+    """The characters of a text that are not ASCII, in order: few in most texts, and found without looking at the others."""
+    return text.encode("utf-8", "surrogatepass").translate(None, _ASCII).decode("utf-8", "surrogatepass")
+
+
+def _alike(text: str) -> str:
+    """The text with one way to write each character."""
+    coded = text.encode("utf-8", "surrogatepass")
+    met = set(coded.translate(None, _ASCII).decode("utf-8", "surrogatepass"))
+    other = {char: same for char in met if (same := chr(_SAME[ord(char)])) != char}
+    if _SIGMA in met or len(other) > _FEW_CHARS or not other.keys().isdisjoint(other.values()):
+        lower = text.replace("\u0130", "I").lower()
+        return _NOT_ASCII.sub(lambda m: m[0].translate(_SAME), lower)
+    text = coded.lower().decode("utf-8", "surrogatepass")  # bytes: ASCII letters only, and at once
+    for char, same in other.items():
+        text = text.replace(char, same)
+    return text
+
+
+def _unescaped(text: str) -> str:
+    """The text without the escapes of JSON, as long as it was."""
+    first, *rest = text.split("\\")
+    parts, doubled = [first], False
+    for part in rest:
+        if doubled:
+            parts.append(part)
+            doubled = False
+        elif not part:
+            doubled = True
+            parts.append("  ")
+        elif plain := _ESCAPES.get(part[0]):
+            parts += (plain, part[1:])
+        else:
+            parts += ("\\", part)
+    if doubled:  # nothing follows the last
+        parts[-1] = "\\"
+    return "".join(parts)
 
 
 def _resolved(text: str, odd: re.Pattern[str]) -> tuple[str, tuple[tuple[int, int], ...]]:
@@ -156,15 +197,29 @@ _HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
 def stems(folded: str, start: int = 0, end: int | None = None) -> list[str]:
     """The stems of a part of a folded text, in order."""
     part = folded if end is None else folded[start:end]
-    if part.isascii():
-        return list(map(STEMS.__getitem__, part.translate(_BLANKS).split()))
-    if _pairs(part):
-        return [STEMS[word] for word, _ in spelled(part, 0, len(part))]
-    return list(map(STEMS.__getitem__, _FAST_WORD.findall(part.replace("_", " "))))
+    return list(map(STEMS.__getitem__, words_in(part)))
+
+
+def words_in(folded: str) -> list[str]:
+    """The words of a folded text, in order; scripts without blanks in overlapping pairs of characters."""
+    return [word for word, _ in spelled(folded, 0, len(folded))] if _pairs(folded) else runs_in(folded)
+
+
+def runs_in(folded: str) -> list[str]:
+    """The runs of letters and digits of a folded text, in order."""
+    if folded.isascii():
+        return folded.translate(_BLANKS).split()
+    marks = [char for char in set(odd(folded)) if not char.isalnum()]
+    if len(marks) > _FEW_CHARS:
+        return _FAST_WORD.findall(folded.replace("_", " "))
+    for char in marks:
+        folded = folded.replace(char, " ")
+    return folded.encode("utf-8", "surrogatepass").translate(_BLANK_BYTES).decode("utf-8", "surrogatepass").split()
 
 
 _FAST_WORD = re.compile(r"\w+")
 _BLANKS = "".join(chr(point) if chr(point).isalnum() else " " for point in range(128))
+_BLANK_BYTES = _BLANKS.encode() + bytes(range(128, 256))
 
 
 def spelled(folded: str, start: int, end: int) -> Iterator[tuple[str, int]]:
@@ -186,13 +241,10 @@ _BLOCK = 1000
 """Characters that are read again to find where a word stands."""
 
 
-def blocks(folded: str) -> Iterator[int]:
-    """Where a text may be cut without cutting a word, about every so many characters."""
-    at = 0
-    while at < len(folded):
-        yield at
-        blank = _GAP.search(folded, at + _BLOCK)
-        at = blank.end() if blank else len(folded)
+def block_end(folded: str, start: int) -> int:
+    """The next place where a text may be cut without cutting a word, about so many characters further."""
+    blank = _GAP.search(folded, start + _BLOCK)
+    return blank.end() if blank else len(folded)
 
 
 _GAP = re.compile(r"[\s,.;:]+")
@@ -206,7 +258,7 @@ def start_of(folded: str, start: int, end: int, number: int) -> int:
 
 
 def _pairs(folded: str) -> bool:
-    return not folded.isascii() and _HAS_UNSPACED.search(folded) is not None
+    return not folded.isascii() and _HAS_UNSPACED.search(odd(folded)) is not None
 
 
 BREAK = re.compile(r"[.!?]\s|[\n{}\u3002\uff01\uff1f]")

@@ -254,6 +254,11 @@ def dates_in(text: str) -> Iterator[tuple[int, int, list[Date]]]:
             yield start, end, [date]
 
 
+def every_date(text: str) -> set[Date]:
+    """Every date in a text, in every reading."""
+    return {reading for _, _, readings in dates_in(text) for reading in readings}
+
+
 def _is_date(date: Date) -> bool:
     return 1 <= date[1] <= 12 and 1 <= date[2] <= 31
 
