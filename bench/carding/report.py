@@ -160,7 +160,11 @@ sets below, {way}; do not edit.
 A figure stands with its 95 % interval: Wilson's for shares, with fewer units where those of one cluster (runs of one case,
 calls of one task) repeat each other; DeLong's for AUC; a bootstrap over clusters for kappa and balanced accuracy. `unknown` and
 `skip` find nothing and agree with nothing: a grader gains nothing by not answering. A card that informs only has no label that
-settles the question."""
+settles the question.
+
+To read one: the base rate is the share that is bad by the label. A `fail` is a find; precision is the share of finds that are
+bad, recall the share of the bad that were found, false alarms the share of the good that were found too, kappa the agreement
+beyond chance (1 is all of it). `bar` is what the figure itself, not its interval, is held to; `not met` is said."""
 
 _WAYS = {
     "served": "sent over OTLP to a server, stored, graded by its worker and read back by SQL",
