@@ -42,6 +42,8 @@ ENTRY_POINTS = "tracegrade.graders"
 _NAME = re.compile(r"[a-z][a-z0-9_]*/[a-z][a-z0-9_]*")
 _MAX_TEXT = 2000
 _MAX_SCORES = 100_000
+_MAX_WRITTEN = 20_000_000
+"""Characters of all scores of one grader for one trace."""
 
 _registry: dict[str, type[Grader]] = {}
 
@@ -269,12 +271,18 @@ def run_graders(
 
 
 def _scores(result: Iterable[Score] | Score, root_id: str) -> list[Score]:
-    scores: list[Score] = [result] if isinstance(result, Score) else list(islice(result, _MAX_SCORES + 1))
+    if isinstance(result, Score):
+        _check(result)
+        return [result]
+    scores: list[Score] = list(islice(result, _MAX_SCORES + 1))
     if len(scores) > _MAX_SCORES:
         raise ValueError(f"more than {_MAX_SCORES} scores for one trace")
     seen: set[tuple[str, str]] = set()
+    written = 0
     for score in scores:
-        _check(score)
+        written += _check(score)
+        if written > _MAX_WRITTEN:
+            raise ValueError(_TOO_MUCH)
         if len(scores) > 1:
             place = (score.span_id or root_id, score.subject)
             if place in seen:
@@ -283,26 +291,41 @@ def _scores(result: Iterable[Score] | Score, root_id: str) -> list[Score]:
     return scores or [skip("nothing to judge")]
 
 
-def _check(score: object) -> None:
-    """Raises unless all of it can be kept."""
+def _check(score: object) -> int:
+    """How many characters it has. Raises unless all of it can be kept."""
     if not isinstance(score, Score):
         raise TypeError(f"grade() gave {type(score).__name__}, not a Score; use passed, failed, unknown or skip")
     if not isinstance(score.outcome, Outcome) or not isinstance(score.severity, Severity):
         raise TypeError(f"{score.outcome!r} is no Outcome, or {score.severity!r} no Severity")
-    if score.score is not None and not math.isfinite(score.score):
-        raise ValueError(f"score {score.score} is not finite; leave it out when there is no number")
-    _encode(score.reason, score.label, score.subject, score.span_id)
+    number = score.score
+    if number is not None:
+        if not isinstance(number, int | float):
+            raise TypeError(f"score {number!r} is no number")
+        if not math.isfinite(number) or abs(number) >= _TOO_LARGE:
+            raise ValueError(f"score {number} is not finite; leave it out when there is no number")
+    written = _encode(score.reason, score.label, score.subject, score.span_id)
     for evidence in score.evidence:
         if not isinstance(evidence, Evidence):
             raise TypeError(f"{type(evidence).__name__} is no Evidence")
-        _encode(evidence.span_id, evidence.where, evidence.text)
+        for at in (evidence.start, evidence.end):
+            if at is not None and (not isinstance(at, int) or abs(at) >= _TOO_LARGE):
+                raise ValueError("evidence begins or ends at what is no offset")
+        written += _encode(evidence.span_id, evidence.where, evidence.text)
+    if written > _MAX_WRITTEN:
+        raise ValueError(_TOO_MUCH)
+    return written
 
 
-def _encode(*texts: str) -> None:
-    """Raises for what is no text, and for text that cannot be stored: half of a surrogate pair."""
+_TOO_LARGE = 2**63
+_TOO_MUCH = f"more than {_MAX_WRITTEN} characters in the scores for one trace"
+
+
+def _encode(*texts: str) -> int:
+    """How long they are. Raises for what is no text, and for text that cannot be stored: half of a surrogate pair."""
     joined = "".join(texts)
     if not joined.isascii():
         joined.encode()
+    return len(joined)
 
 
 def _told(error: BaseException) -> str:

@@ -20,6 +20,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -48,6 +49,8 @@ _TICK_SECONDS = 0.1
 _PATIENCE_SECONDS = 2.0
 """How much longer than its time a grader may take before its process is ended."""
 _START_SECONDS = 60.0
+_STALL_SECONDS = 60.0
+"""How long the process may be at nothing that is known, or neither read nor write what it began to, before it is ended."""
 _MAX_CULPRITS = 20
 """Processes a batch may cost before it is given up."""
 
@@ -133,6 +136,7 @@ class _Limits(Watch):
         self._seconds = seconds
         self._started_ns = 0
         self._what = self._trace_id = ""
+        self._copy = False
         self.task: _Task = _NOTHING
         signal.signal(signal.SIGALRM, self._tick)
         # One timer that runs all the time: arming one for each grader would cost more than most graders.
@@ -160,12 +164,20 @@ class _Limits(Watch):
     def __enter__(self) -> None:
         self._started_ns = self._pulse.started_ns = time.monotonic_ns()
 
+    def forked(self) -> None:
+        """Called in a copy of this process that a grader made: it must not go on as if it were this one."""
+        self._copy = True
+
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._copy:
+            os._exit(0)
         self._started_ns = self._pulse.started_ns = 0
         if isinstance(error, OutOfTime):
             if self._what != ASSEMBLE:
                 self.task.strikes.failed(self._what)
             raise NotGraded(f"it took more than {self._limit():g} s and was interrupted{_place(trace)}") from None
+        if isinstance(error, KeyboardInterrupt):  # nobody else's: the signal is ignored here
+            raise NotGraded(f"KeyboardInterrupt{_place(trace)}") from None
         self.task.strikes.went_well(self._what)
 
 
@@ -178,7 +190,7 @@ def _place(trace: TracebackType | None) -> str:
 
 def serve(pipe: int, pulse: int, parent: int) -> None:
     """What the process does: grade what comes in until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent says when to end
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to end
     _end_with(parent)
     with contextlib.suppress(ValueError, OSError):
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
@@ -190,6 +202,9 @@ def serve(pipe: int, pulse: int, parent: int) -> None:
     with contextlib.suppress(OSError):
         os.nice(setup.nice)
     limits = _Limits(_pulse(pulse), setup.graders, setup.grader_seconds)
+    # A copy that kept the pipe would answer as well, and keep its end from being noticed.
+    os.register_at_fork(after_in_child=connection.close)
+    os.register_at_fork(after_in_child=limits.forked)
     connection.send("ready")
     # What a batch leaves behind is collected after it: in between, the collector would look at all of it over and over.
     gc.disable()
@@ -289,11 +304,16 @@ class Isolated:
         assert self._pipe is not None
         # A process that died meanwhile is noticed when its answer is waited for.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._pipe.send(task)
+            try:
+                self._pipe.send(task)
+            except BlockingIOError:  # it does not read
+                self._process.kill()  # type: ignore[union-attr]
 
     def _start(self) -> None:
         """Raises `Retryable` if that cannot be done."""
         ours, theirs = socket.socketpair()
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            ours.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", int(_STALL_SECONDS), 0))
         command = f"from graders.isolation import serve; serve({theirs.fileno()}, {self._file.fileno()}, {os.getpid()})"
         self._pulse.started_ns = 0
         try:
@@ -302,6 +322,7 @@ class Isolated:
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs.fileno(), self._file.fileno()),
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                process_group=0,  # so that what graders start ends with it
             )
             self._pipe = Connection(ours.detach())
             self._pipe.send(self._setup)
@@ -318,8 +339,13 @@ class Isolated:
     def _receive(self) -> tuple[object, Strikes]:
         """The answer; raises EOFError or OSError once the process has died or had to be ended."""
         assert self._pipe is not None
+        busy = time.monotonic()
         while not self._pipe.poll(_TICK_SECONDS):
             started, what = self._pulse.started_ns, self._what()
+            if started:
+                busy = time.monotonic()
+            elif time.monotonic() - busy > _STALL_SECONDS:
+                raise EOFError(f"nothing came of it for {_STALL_SECONDS:g} s")
             seconds = ASSEMBLE_SECONDS if what == ASSEMBLE else self._setup.grader_seconds
             if started and time.monotonic_ns() - started > (seconds + _PATIENCE_SECONDS) * 1e9:
                 raise EOFError(f"it took more than {seconds:g} s and could not be interrupted")
@@ -338,6 +364,8 @@ class Isolated:
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = self._process.wait(0.5)
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.kill()
             self._process.wait()
         self._process = self._pipe = None

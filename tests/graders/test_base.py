@@ -4,6 +4,8 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
 from typing import ClassVar
 
 import pytest
@@ -11,7 +13,8 @@ import pytest
 from graders import Grader, Outcome, Score, Trace, failed, load_graders, passed, run_graders, set_digest, skip
 from graders.policy import AgentPolicy
 from graders.testing import TRACE_ID, agent, span, tool, trace
-from store.types import Case, Completeness
+from store.rows import columns, grade_row
+from store.types import Case, Completeness, Evidence
 from store.yamlfile import ConfigError
 
 
@@ -130,6 +133,30 @@ def test_bad_scores(what: str, outcome: Outcome, reason: str) -> None:
     (grade,) = run_graders([Gives(what=what)], trace(agent()))
     assert grade.outcome is outcome
     assert reason in grade.reason
+
+
+class Keeps(Grader, name="test/keeps", version="1"):
+    """Gives the score of a number, as it is."""
+
+    def grade(self, trace: Trace) -> Score:
+        return BAD[trace.answer]
+
+
+BAD: dict[str, Score] = {
+    "decimal": passed(score=Decimal("0.5")),  # type: ignore[arg-type]
+    "integer": passed(score=10**30),
+    "offset": failed("x", evidence=[Evidence("", "a", "b", 10**30, 5)]),
+    "no offset": failed("x", evidence=[Evidence("", "a", "b", "\ud800", 5)]),  # type: ignore[arg-type]
+    "size": failed("x", evidence=[Evidence("", "a", "b" * 30_000_000)]),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_no_store_can_keep_is_an_error_of_its_grader_alone(name: str) -> None:
+    (grade,) = run_graders([Keeps()], replace(trace(agent()), answer=name))
+    assert grade.outcome is Outcome.ERROR
+    assert grade.reason.startswith(("TypeError", "ValueError"))
+    assert columns([grade_row(grade)])
 
 
 def test_only_graders_that_say_so_see_the_case() -> None:

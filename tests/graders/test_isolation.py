@@ -63,6 +63,11 @@ class Hostile(Grader, name="test/hostile", version="1"):
     def grows(self):
         kept = []
         while True: kept.append(bytearray(100_000_000))
+    def interrupts(self): raise KeyboardInterrupt
+    def copies(self): os.fork()
+    def orphans(self):
+        if os.fork() == 0: time.sleep(600)
+        os._exit(4)
     def ok(self): pass
     def deep(self): self.deep()
     def prints(self): print("noise", flush=True); sys.stdout.close(); raise ValueError("after that")
@@ -114,6 +119,8 @@ def graded(subject: Isolated, batch: Batch) -> dict[str, dict[str, tuple[str, st
         ("dies", "its process died (SIGSEGV)", 1),
         ("exits", "its process died (exit code 3)", 1),
         ("leaves", "SystemExit: bye (leaves, line ", 0),
+        ("interrupts", "KeyboardInterrupt in interrupts, line ", 0),
+        ("orphans", "its process died (exit code 4)", 1),
         ("grows", "MemoryError: ", 0),
         ("deep", "RecursionError: ", 0),
         ("prints", "ValueError: after that", 0),
@@ -136,6 +143,29 @@ def test_what_a_grader_does_costs_its_own_grade_alone(
             assert found[trace]["evidence/numbers"][0] != "error"
         assert subject.replaced == replaced
         assert graded(subject, replace(batch, items=batch.items[:1]))["1"]["test/hostile"][0] == "pass"
+
+
+def test_a_copy_of_the_process_answers_nothing(hostile: ModuleType, batch: Batch) -> None:
+    with Isolated(graders(hostile, "copies")) as subject:
+        assert set(graded(subject, batch)) == {"1", "2", "3"}
+        assert set(graded(subject, replace(batch, items=batch.items[:1]))) == {"1"}, "the copy's answer to the first"
+        assert subject.replaced == 0
+
+
+@pytest.mark.parametrize("state", ["reads nothing", "does nothing"])
+def test_a_process_that_stands_still_is_ended(
+    hostile: ModuleType, batch: Batch, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    monkeypatch.setattr(isolation_module, "_STALL_SECONDS", 1.0)
+    with Isolated(graders(hostile, "ok")) as subject:
+        assert len(graded(subject, batch)) == 3
+        assert subject.pid is not None
+        os.kill(subject.pid, signal.SIGSTOP)
+        large = frozenset({"x" * 50_000_000} if state == "reads nothing" else ())
+        subject.submit(replace(batch, only=large))
+        subject.result()
+        assert subject.replaced == 1
+        assert len(graded(subject, batch)) == 3
 
 
 def test_a_grader_that_always_takes_its_time_is_left_out_for_a_while(hostile: ModuleType, batch: Batch) -> None:
