@@ -21,6 +21,7 @@ from store.types import ToolCall, Trace
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_./-]{0,120}")
 _WORDS = frozenset({"true", "false", "null", "yes", "no", "on", "off"})
 _UNSHOWN = re.compile(r"[^ -~\u00a1-\u2027\u2030-\ud7ff\ue000-\ufffc]")
+_MAGIC = re.compile(r"[*?\[]")
 _MAX_TOOLS = 2000
 _MAX_ARGUMENTS = 50
 
@@ -94,7 +95,7 @@ class Survey:
             found, seen = effects[name], self.tools[name]
             effect = Effect.WRITE if found.effect is Effect.UNKNOWN else found.effect
             lines.append(
-                f"- {{match: {_quoted(name)}, effect: {effect}}}  # guess: {_shown(found.reason)}; {_about(seen)}"
+                f"- {{match: {_quoted(_itself(name))}, effect: {effect}}}  # guess: {_shown(found.reason)}; {_about(seen)}"
             )
         lines.append("unlisted: write  # a tool that is not listed asks for approval until it is")
         consequential = [self.tools[name] for name in listed if effects[name].effect is not Effect.READ]
@@ -174,6 +175,11 @@ def _quoted(name: str) -> str:
         + "".join(c if c.isascii() and c.isprintable() and c not in '"\\' else f"\\U{ord(c):08X}" for c in name)
         + '"'
     )
+
+
+def _itself(name: str) -> str:
+    """The pattern that a name alone fits: a tool may be called `*`."""
+    return _MAGIC.sub(r"[\g<0>]", name)
 
 
 def _shown(text: str) -> str:

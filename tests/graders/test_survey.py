@@ -100,7 +100,8 @@ def test_a_draft_loads_whatever_tools_are_called(name: str, arguments: dict[str,
     survey = Survey()
     survey.add(_shop(name, **{f"k{key}": value for key, value in arguments.items()}))
     policy = parse_yaml(survey.draft(), AgentPolicy)
-    assert {rule.match for rule in policy.tools} == set(survey.tools)
+    met = {name: rule.match for name in survey.tools if (rule := policy.rule(name))}
+    assert len(set(met.values())) == len(policy.tools) == len(survey.tools)
 
 
 LINT = [
@@ -189,3 +190,17 @@ def test_the_hints_of_an_mcp_server_are_read_where_it_lists_its_tools() -> None:
     survey = Survey()
     survey.add(trace(agent(), listing))
     assert {name: seen.hints for name, seen in survey.tools.items()} == {"wipe": {"destructiveHint": False}, "odd": {}}
+
+
+def test_a_tool_that_is_called_like_a_pattern_is_listed_as_itself() -> None:
+    survey = Survey()
+    survey.add(
+        conversation([{"user": "u"}, *({"tool": name, "result": "r"} for name in ("*", "a[b]?", "pay", "read"))])
+    )
+    policy = parse_yaml(survey.draft(), AgentPolicy)
+    assert {name: rule.match for name in survey.tools if (rule := policy.rule(name))} == {
+        "*": "[*]",
+        "a[b]?": "a[[]b][?]",
+        "pay": "pay",
+        "read": "read",
+    }
