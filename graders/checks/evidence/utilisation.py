@@ -18,6 +18,8 @@ from store.types import Evidence, Trace
 _TELLING = re.compile(r"[^\W_]*\d[\w-]{2,}|(?<![\w.+-])[\w.+-]++@[\w.-]+|[^\W\d_]{7,}")
 """Words by which a call shows that it knows a result: ids, numbers, addresses, long words."""
 _MAX_WORDS = 2000
+_MAX_LATER = 500
+"""Calls after a result that are asked whether they used it."""
 
 
 class Utilisation(Grader, name="evidence/utilisation", version="1"):
@@ -79,7 +81,8 @@ class Utilisation(Grader, name="evidence/utilisation", version="1"):
         used = set()
         for source in left if news else ():
             call, text = source.call, source.folded.text
-            for later, said in asked:
+            first = call.index + 1 if call is not None else 0
+            for later, said in asked[first : first + _MAX_LATER]:
                 if call is not None and (later.index <= call.index or later.start_ns < call.end_ns):
                     continue
                 if any(word in text for word in said if word in news):
