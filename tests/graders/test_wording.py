@@ -35,6 +35,61 @@ def test_gaps(text: str) -> None:
     assert wording.disclosed(text) or not GAPS[text]
 
 
+BARE = {
+    "I was unable to open it.": True,
+    "Although the page was not found, the list says 12.": False,
+    "Obwohl kein Treffer da war, wurde die Zahl nicht gefunden.": False,
+    "Although it rained, we went. The page was not found.": True,
+}
+
+
+@pytest.mark.parametrize("text", BARE)
+def test_gaps_in_spite_of_which_something_was_found(text: str) -> None:
+    assert wording.gap(text) is not None
+    assert (wording.bare_gap(text) is not None) is BARE[text]
+
+
+CROSSED = {
+    "This was cross-referenced with other texts.": True,
+    "It was Cross‐Checked.": True,
+    "Multiple independent sources confirm it.": True,
+    "Mehrere unabhängige Quellen bestätigen das.": True,
+    "Plusieurs sources le confirment.": True,
+    "Varias fuentes lo confirman.": True,
+    "The sources are listed below.": False,
+    "I confirm your booking.": False,
+    "He crossed the road.": False,
+}
+
+
+@pytest.mark.parametrize("text", CROSSED)
+def test_cross_checks(text: str) -> None:
+    assert (wording.cross_checked(text) is not None) is CROSSED[text]
+
+
+VERIFIED = {
+    "The verified numeric count is 0.": True,
+    "Das geprüfte Ergebnis ist 4.": True,
+    "Le résultat vérifié est 4.": True,
+    "El resultado verificado es 4.": True,
+    "I verified your address.": False,
+    "The count could not be verified.": False,
+}
+
+
+@pytest.mark.parametrize("text", VERIFIED)
+def test_results_called_verified(text: str) -> None:
+    assert (wording.held_verified(text) is not None) is VERIFIED[text]
+
+
+def test_what_is_quoted_is_as_it_was_written() -> None:
+    """Also after a letter that is two in lower case, where places do not agree."""
+    for before in ("", "İ "):
+        found = wording.gap(f"{before}The page DID NOT return a figure.")
+        assert found is not None
+        assert found[0] == "DID NOT return"
+
+
 ASKS = {
     "Which of the two do you mean?": True,
     "Please provide the order number.": True,
@@ -109,6 +164,10 @@ HOSTILE = {
     "one word": "a" * 2_000_000,
     "negations": "could not " * 200_000,
     "pronouns": "I have " * 300_000,
+    "concessions": "although " * 200_000 + "it was not found",
+    "concessions of gaps": "although it was not found " * 50_000,
+    "sources": "multiple independent sources " * 100_000,
+    "verified": "the verified " * 200_000,
     "claims": "I have sent " * 200_000,
     "conditions": "if " * 500_000 + "I have sent it",
     "German": "ich habe " * 200_000,
@@ -128,6 +187,9 @@ def test_text_made_to_keep_the_ears_busy(name: str) -> None:
     text = HOSTILE[name]
     started = time.process_time()
     wording.gap(text)
+    wording.bare_gap(text)
+    wording.cross_checked(text)
+    wording.held_verified(text)
     wording.disclosed(text)
     wording.asks(text)
     wording.self_contained(text)
@@ -136,6 +198,7 @@ def test_text_made_to_keep_the_ears_busy(name: str) -> None:
     wording.empty(text)
     wording.failed_observation(text)
     wording.unframed(text)
+    wording.unframed(text.lower(), lower=True)
     wording.program_reads(text)
     wording.tools_in_prompt(text)
     wording.answer_in_code(text)

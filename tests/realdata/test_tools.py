@@ -160,11 +160,15 @@ def test_answers_without_evidence_are_those_people_marked(graded: Graded, data: 
             into[span_id in failed, bad] += 1
             if span_id in failed:
                 labels[failed[span_id], bad] += 1
+    both = research + coding
     assert research[True, True] / (research[True, True] + research[True, False]) >= 0.80
-    assert research[True, True] / (research[True, True] + research[False, True]) >= 0.50
+    assert research[True, True] / (research[True, True] + research[False, True]) >= 0.65
+    assert both[True, True] / (both[True, True] + both[True, False]) >= 0.80
+    assert both[True, True] / (both[True, True] + both[False, True]) >= 0.52
     assert coding[True, False] <= 1, "a patch rests on what programs printed"
     assert labels["planned_not_called", False] == 0
     assert labels["planned_not_called", True] >= 8
+    assert labels["check_claimed", True] > labels["check_claimed", False]
 
 
 def test_calls_made_again_unchanged_are_marked_by_people(graded: Graded) -> None:

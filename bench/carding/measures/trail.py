@@ -85,24 +85,24 @@ def _named() -> list[str]:
 
 
 RESEARCH = "GAIA"
-"""The part of the set that the figure to beat was counted on: agents that look things up and then answer through a tool."""
+"""The part of the set that has agents that look things up and then answer through a tool."""
 
 
 @card("trail", truth().trail.ungrounded, "model calls", bars={"precision": ">= .65", "recall": ">= .50"})
 def ungrounded(runs: Sequence[Run]) -> Measured:
-    """The research traces (GAIA). A model call is bad when people marked it with an error about evidence or goal: fabricated
-    tool results, unsupported claims, a misread result, poor retrieval, a missed goal. Readers of such traces rarely agree on
-    the place of an error; the best model of the source's authors finds one in nine together with its place. The rule "a final
-    answer with no tool before it" reaches .65 at a recall of .44 on both halves."""
-    research = [run for run in runs if run.record["benchmark"] == RESEARCH]
-    return _units(research, [truth().trail.ungrounded], truth().trail.categories)
+    """All traces. A model call is bad when people marked it with an error about evidence or goal: fabricated tool results,
+    unsupported claims, a misread result, poor retrieval, a missed goal. Readers of such traces rarely agree on the place of an
+    error; the best model of the source's authors finds one in nine together with its place. The rule "a final answer with no
+    tool before it" reaches .65 at a recall of .44 on both halves. Coding agents end in a patch and not in an answer, so what is
+    marked there cannot be found by looking at answers."""
+    return _units(runs, [truth().trail.ungrounded], truth().trail.categories)
 
 
 @card("trail", truth().trail.ungrounded, "model calls", informative=True)
-def ungrounded_everywhere(runs: Sequence[Run]) -> Measured:
-    """The same on all traces; those of coding agents end in a patch and not in an answer, so what is marked there cannot be
-    found by looking at answers."""
-    return _units(runs, [truth().trail.ungrounded], truth().trail.categories)
+def ungrounded_research(runs: Sequence[Run]) -> Measured:
+    """The same on the research traces (GAIA) alone."""
+    research = [run for run in runs if run.record["benchmark"] == RESEARCH]
+    return _units(research, [truth().trail.ungrounded], truth().trail.categories)
 
 
 @card("trail", "evidence/* and tools/*", "model calls", informative=True)
