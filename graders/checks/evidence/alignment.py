@@ -10,7 +10,9 @@ The evidence is read once for all claims of an answer; then the time hangs on ho
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from itertools import compress, pairwise
 from math import log
 from typing import NamedTuple
@@ -82,6 +84,9 @@ class Aligner:
         self._sentences = 1 + sum(len(source.stems) for source in self._sources) // _SENTENCE
         self._places: dict[str, list[int]] = {}
         self._weights: dict[str, float] = {}
+        """Of words of weight."""
+        self._light: dict[str, float] = {}
+        """Of stop words."""
         self._look_up({stem for claim in claims for stem in claim.weighty})
 
     def _look_up(self, wanted: Collection[str]) -> None:
@@ -91,6 +96,9 @@ class Aligner:
             for at in compress(range(len(found)), map(places.__contains__, found)):
                 places[found[at]].append(base + at)
         self._places |= places
+        total, weights = self._sentences, self._weights
+        for stem, found_at in places.items():
+            weights[stem] = log((total + 1) / (min(len(found_at), total) + 0.5)) + 1
 
     def best(self, claim: Claim, only: Source | None = None) -> Match | None:
         """The window that says most of the claim; `only` in one source. None when nothing shares a word with it."""
@@ -109,14 +117,13 @@ class Aligner:
                 break
             occurrences += [(place, stem) for place in places[:_PLACES]]
         occurrences.sort()
-        weights = {stem: self._weight(stem, False) for _, stem, _ in found}
-        return self._match(claim, *_densest(occurrences, weights))
+        return self._match(claim, *_densest(occurrences, self._weights))
 
     def mass(self, claim: Claim) -> float:
         """The weight of all the words of a claim: how much it says."""
         if not self._sources:
             return float(len(claim.stems))
-        return sum([self._weight(stem, stem not in claim.content) for stem in claim.stems])
+        return sum(self._of(claim))
 
     def _inside(self, source: Source, places: Sequence[int]) -> list[int]:
         if source not in self._sources:
@@ -124,17 +131,23 @@ class Aligner:
         low = self._bases[self._sources.index(source)]
         return [place for place in places if low <= place < low + len(source.stems)]
 
-    def _weight(self, stem: str, light: bool) -> float:
-        weight = self._weights.get(stem)
-        if weight is None:
-            if light:
-                sample = self._sources[0].stems[:_SAMPLE]
-                count = sample.count(stem) / len(sample) * _SENTENCE * self._sentences
-            else:
-                count = len(self._places[stem])
-            weight = log((self._sentences + 1) / (min(count, self._sentences) + 0.5)) + 1
-            weight = self._weights[stem] = weight * _LIGHT if light else weight
-        return weight
+    def _of(self, claim: Claim) -> list[float]:
+        """The weights of all words of a claim that was looked up."""
+        heavy, light, content = self._weights, self._light, claim.content
+        for stem in claim.stems:
+            if stem not in content and stem not in light:
+                count = self._sample[stem] / self._sampled * _SENTENCE * self._sentences
+                light[stem] = (log((self._sentences + 1) / (min(count, self._sentences) + 0.5)) + 1) * _LIGHT
+        return [heavy[stem] if stem in content else light[stem] for stem in claim.stems]
+
+    @cached_property
+    def _sample(self) -> Counter[str]:
+        """How often each word stands at the beginning of the evidence."""
+        return Counter(self._sources[0].stems[:_SAMPLE])
+
+    @cached_property
+    def _sampled(self) -> int:
+        return self._sample.total()
 
     def _match(self, claim: Claim, first: int, last: int) -> Match:
         number = bisect_right(self._bases, first) - 1
@@ -142,17 +155,15 @@ class Aligner:
         start, end = max(0, first - base - _EDGE), min(len(source.stems), last - base + 1 + _EDGE)
         window = source.stems[start:end]
         held = frozenset(window)
-        known, content, names = self._weights, claim.content, claim.stems
-        weights = [known.get(stem) or self._weight(stem, stem not in content) for stem in names]
+        names, weights = claim.stems, self._of(claim)
         total = sum(weights)
         covered = sum([w for w, stem in zip(weights, names, strict=True) if stem in held]) / total
         if len(names) == 1:
             return Match(source, start, end, covered, covered, covered, total, held)
-        wanted = set(pairwise(names))
-        followed = wanted.intersection(pairwise(window))
-        if not followed:
+        line = f" {' '.join(window)} "
+        there = [one in held and two in held and f" {one} {two} " in line for one, two in pairwise(names)]
+        if True not in there:
             return Match(source, start, end, covered, 0.0, 0.0, total, held)
-        there = [pair in followed for pair in pairwise(names)]
         heavier = list(map(max, weights, weights[1:]))
         pairs = sum([w for w, is_there in zip(heavier, there, strict=True) if is_there]) / sum(heavier)
         longest = run = 0
@@ -164,7 +175,7 @@ class Aligner:
 
 def _densest(occurrences: Sequence[tuple[int, str]], weights: Mapping[str, float]) -> tuple[int, int]:
     """First and last place of the window that holds the heaviest words, each counted once; the tightest such."""
-    counts = dict.fromkeys(weights, 0)
+    counts = {stem: 0 for _, stem in occurrences}
     total = best = 0.0
     chosen = (occurrences[0][0], occurrences[0][0])
     left = 0

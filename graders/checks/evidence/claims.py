@@ -29,7 +29,11 @@ MARK = re.compile(
 LOOSE_MARK = re.compile(r"\[\^?\d{1,3}(?:\s*[,;]\s*\^?\d{1,3}){0,9}\](?!\()|【\d{1,3}[^】]{0,40}】")
 """Also one that follows a word at once: `moods[2]`."""
 
-_END = re.compile(r"[.!?]+[\"')\]*_]*(?=\s)|[\u3002\uff01\uff1f]+|\n\s*")
+# Begins with one class of characters, so that the engine skips all others at once.
+_END = re.compile(
+    r"[.!?\n\u3002\uff01\uff1f]"
+    r"(?:(?<=[.!?])[.!?]*[\"')\]*_]*(?=\s)|(?<=[\u3002\uff01\uff1f])[\u3002\uff01\uff1f]*|(?<=\n)\s*)"
+)
 _ITEM = re.compile(r"(?:[-*+\u2022][ \t]+|\(?\d{1,3}[.):][ \t]+)?[*_]{0,3}")
 _RULE = re.compile(r"[ \t|:=-]+$")
 _FIRST = re.compile(r"[^\W\d_]+")

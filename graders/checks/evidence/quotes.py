@@ -119,9 +119,8 @@ class Quotes(Grader, name="evidence/quotes", version="1"):
             yield _Quote(start, end, any(cue in before for cue in words().quoted_as))
 
     def _found(self, seen: Report, quote: _Quote) -> bool:
-        text = seen.answer.plain[quote.start : quote.end]
-        pieces = [" ".join(_WORD.findall(piece)) for piece in _GAP.split(text)]
-        return all(f" {piece} " in seen.flat for piece in pieces if piece)
+        pieces = _GAP.split(seen.answer.plain[quote.start : quote.end])
+        return all(_stands(seen, piece.strip(), words) for piece in pieces if (words := _WORD.findall(piece)))
 
     def _near(self, seen: Report, quote: _Quote) -> _Near | None:
         """The place that holds nearly the same words."""
@@ -161,4 +160,19 @@ class Quotes(Grader, name="evidence/quotes", version="1"):
                 yield seen.there(like.source, like.start, like.end)
 
 
+def _stands(seen: Report, piece: str, found: Sequence[str]) -> bool:
+    """Whether words stand somewhere in this order; what is cheap to see is looked at first."""
+    haystack, asked = seen.given.haystack, seen.given.asked
+    at = haystack.find(piece)
+    if at >= 0 and not (haystack[at - 1 : at] + haystack[at + len(piece) : at + len(piece) + 1]).strip(_ENDS):
+        return True
+    if any(word not in haystack and word not in asked for word in sorted(found, key=len)[-_TELLING:]):
+        return False
+    return f" {' '.join(found)} " in seen.flat
+
+
+_ENDS = " \n.,;:!?'\"()"
+"""Signs that end a word."""
+_TELLING = 3
+"""The longest words of a quotation: where one is missing, all of it is."""
 _SIGNS = ('"', "\u201c", "\u201d", "\u201e", "\u00ab", "\u00bb", "\u300c")

@@ -275,8 +275,9 @@ class Report:
     def checked(self) -> tuple[Checked, ...]:
         """Every claim, looked up."""
         found = []
+        judged = self.judged
         for claim, match in zip(self.answer.claims, self.matches, strict=True):
-            inside = tuple(value for value in self.judged if claim.start <= value.start < claim.end)
+            inside = tuple([value for value in judged if claim.start <= value.start < claim.end]) if judged else ()
             if match is None:
                 found.append(Checked(claim, None, inside, (), False))
                 continue
@@ -370,13 +371,6 @@ class Report:
     def _opposed(self, claim: Claim, match: Match, window: Window) -> tuple[int, int] | None:
         """The passage that says the claim and denies it, or the other way round."""
         text, line = self.answer.folded.text[claim.start : claim.end], match.source.folded.text
-        mine, said_here, around = self._negated(text), set(words_of(text)), set(words_of(window.text))
-        opposed = [
-            (s, t)
-            for one, two in words().opposites
-            for s, t in ((one, two), (two, one))
-            if s in said_here and t in around
-        ]
         best = 0
         at = (window.start, window.end)
         for start, end in sentences(line, window.start, window.end):
@@ -387,10 +381,17 @@ class Report:
             return None
         shared_at = [place for word, place in spelled(line, *at) if STEMS[word] in claim.content]
         inner = line[shared_at[0] : shared_at[-1]]
-        if self._negated(inner) if not mine else not self._negated(line[max(0, at[0] - _AROUND) : at[1] + _AROUND]):
+        if self._negated(text):
+            denied = not self._negated(line[max(0, at[0] - _AROUND) : at[1] + _AROUND])
+        else:
+            denied = self._negated(inner)
+        if denied:
             return at
-        said_there = set(words_of(line[at[0] : at[1]]))
-        if any(s not in said_there and t in said_there and t not in said_here for s, t in opposed):
+        here, there = set(words_of(text)), set(words_of(line[at[0] : at[1]]))
+        only_here, only_there = here - there, there - here
+        if any(
+            (a in only_here and b in only_there) or (b in only_here and a in only_there) for a, b in words().opposites
+        ):
             return at
         return None
 

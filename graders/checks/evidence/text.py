@@ -252,7 +252,9 @@ _GAP = re.compile(r"[\s,.;:]+")
 
 def start_of(folded: str, start: int, end: int, number: int) -> int:
     """Where a word begins, counted from the beginning of a block."""
-    if folded.isascii() or not _pairs(folded[start:end]):
+    if folded.isascii():
+        return end - len(folded[start:end].translate(_BLANKS).split(None, number)[-1])
+    if not _pairs(folded[start:end]):
         return next(islice(_WORD.finditer(folded, start, end), number, None)).start()
     return next(islice(spelled(folded, start, end), number, None))[1]
 

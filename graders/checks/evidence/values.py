@@ -64,6 +64,7 @@ _ID_DIGITS = 3
 """Digits of an id: with fewer, letters and digits may be a formula or the name of a model, unless they are mixed."""
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,64}(?:\.[\w-]{1,64}){1,4}")
 _VERSION = re.compile(r"(?<![\w.,])v?[0-9]{1,4}(?:\.[0-9]{1,5}){2,3}(?![\w]|\.[0-9])")
+_DOTTED = re.compile(r"[0-9]\.[0-9]{1,5}\.")
 _SPACED = r"[0-9]{1,3}(?:[.,] [0-9]{3})+(?![0-9])"
 _NUMBER = re.compile(rf"{_SPACED}|[0-9](?:[0-9,.'’\u00a0\u202f]*[0-9])?")
 _CURRENCIES = frozenset("$€£¥")
@@ -137,7 +138,7 @@ def claimed(text: str) -> Values:
     if ":" in text:
         text = _TIME.sub(_blank, text)
     text = _CLOCK.sub(_blank, text)
-    versions = [match.span() for match in _VERSION.finditer(text)]
+    versions = [match.span() for match in _VERSION.finditer(text)] if _DOTTED.search(text) else []
     for match in _TOKEN.finditer(text):
         word = match[0]
         if 5 <= len(word) <= 64 and not word.isdecimal() and _is_id(word, text, match.start()):
