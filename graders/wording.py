@@ -101,10 +101,9 @@ def _single(name: str) -> re.Pattern[str]:
 
 
 @cache
-def _observation() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+def _observation() -> tuple[re.Pattern[str], re.Pattern[str]]:
     table = _table()["observation"]
-    frame, failed = table["frame"], table["failed"]
-    return re.compile(frame), re.compile(frame, re.IGNORECASE), re.compile(failed, re.IGNORECASE)
+    return re.compile(table["frame"], re.IGNORECASE), re.compile(table["failed"], re.IGNORECASE)
 
 
 @cache
@@ -203,12 +202,12 @@ def empty(result: str) -> bool:
 
 def failed_observation(text: str) -> bool:
     """Whether what an executor of code gave back is a failure."""
-    return _observation()[2].match(text, 0, 300) is not None
+    return _observation()[1].match(text, 0, 300) is not None
 
 
-def unframed(text: str, *, lower: bool = False) -> str:
-    """What code printed, without what its executor put around it; `lower` says that the text is in lower case."""
-    return _observation()[not lower].sub(" ", text[:_MAX_TEXT])
+def unframed(text: str) -> str:
+    """What code printed, without what its executor put around it."""
+    return _observation()[0].sub(" ", text[:_MAX_TEXT])
 
 
 def answer_in_code(text: str) -> re.Match[str] | None:

@@ -363,7 +363,7 @@ class _Found:
 
     def _first_printed(self, printed: Collection[int]) -> int:
         """When a program, whose calls no span shows, first printed what nobody in the conversation had said."""
-        heard = b""  # searched faster than text is
+        heard = b""
         said: list[str] = []
         looked = 0
         for message in self._trace.messages:
@@ -371,15 +371,29 @@ class _Found:
                 continue
             if id(message) in printed and not wording.failed_observation(message.text):
                 looked += 1
-                text = wording.unframed(message.text[:_MAX_PRINTED].lower(), lower=True)
-                words = islice(dict.fromkeys(_WORDS.findall(text)), _MAX_WORDS)
-                heard = b"\n".join((heard, *(t.lower().encode(errors="replace") for t in said)))[-_MAX_HEARD:]
+                text = wording.unframed(message.text[:_MAX_PRINTED])
+                words = islice(_each_word(text), _MAX_WORDS)
+                heard = b"\n".join((heard, *(_plain(t) for t in said)))[-_MAX_HEARD:]
                 said.clear()
-                new = islice((word for word in words if word.encode(errors="replace") not in heard), _NEW_WORDS)
+                new = islice((word for word in words if _plain(word) not in heard), _NEW_WORDS)
                 if len(list(new)) == _NEW_WORDS or looked > _MAX_ANSWERS:  # one more than anybody can look at
                     return message.time_ns
             said.append(message.text[:_MAX_RESULT])
         return 1 << 62
+
+
+def _plain(text: str) -> bytes:
+    """A text without capitals of the Latin alphabet, as what is searched fastest."""
+    return text.encode(errors="replace").lower()
+
+
+def _each_word(text: str) -> Iterator[str]:
+    """The words of a text, each once; few are asked for."""
+    seen = set()
+    for match in _WORDS.finditer(text):
+        if (word := match[0]) not in seen:
+            seen.add(word)
+            yield word
 
 
 def _printed(trace: Trace) -> list[Message]:

@@ -198,7 +198,6 @@ def test_text_made_to_keep_the_ears_busy(name: str) -> None:
     wording.empty(text)
     wording.failed_observation(text)
     wording.unframed(text)
-    wording.unframed(text.lower(), lower=True)
     wording.program_reads(text)
     wording.tools_in_prompt(text)
     wording.answer_in_code(text)
