@@ -209,7 +209,7 @@ def _self_made(text: str, end: int) -> str | None:
     start = text.rfind("```", 0, end)
     stop = text.find("\n", end)
     program = text[start + 3 : stop if stop >= 0 else len(text)].partition("\n")[2]  # after the name of the language
-    if start < 0 or len(program) > _MAX_PRINTED:
+    if start < 0 or not program or len(program) > _MAX_PRINTED:
         return None
     texts = "\n".join(t for t in _STRINGS.findall(program) if not t.startswith("#"))
     bare = _STRINGS.sub("0", program)
