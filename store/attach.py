@@ -53,6 +53,7 @@ _COLUMNS: dict[Signal, dict[str, tuple[str, str | None]]] = {
         "TraceId": (_TEXT, None),
         "SpanId": (_TEXT, None),
         "Body": (_TEXT, "''"),
+        "ResourceAttributes": (_MAP, "map()"),
         "ScopeName": (_TEXT, "''"),
         "LogAttributes": (_MAP, None),
         "EventName": (_TEXT, "''"),
