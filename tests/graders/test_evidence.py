@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from graders import load_graders
 from graders.checks.evidence.claims import Answer
+from graders.checks.evidence.reading import _KEPT, Reading, _Kept
 from graders.checks.evidence.report import Report, report
-from graders.checks.evidence.text import fold, stems
+from graders.checks.evidence.text import STEMS, fold, spelled, stems
 from graders.checks.evidence.values import claimed
 from graders.testing import check_grader, conversation, grade
 from store.types import Grade, Trace
@@ -280,3 +281,71 @@ def test_more_than_is_read_is_said() -> None:
 def test_the_graders_keep_the_contract() -> None:
     for grader in load_graders({f"evidence/{name}": {} for name in FAMILY}):
         check_grader(grader, about("Pumps are blue.", answer="Pumps are blue [1]."))
+
+
+@settings(max_examples=150)
+@given(
+    st.lists(
+        st.sampled_from(["pump", "caf\u00e9", "\u6f22\u5b57", "12.5", "a_b", "\u201cno\u201d", "\u2022"]), min_size=1
+    ),
+    st.integers(1, 400),
+)
+def test_a_word_is_found_where_it_stands(parts: list[str], times: int) -> None:
+    reading = Reading(" ".join(parts * times))
+    placed = list(spelled(reading.folded.text, 0, len(reading.folded.text)))
+    assert reading.stems == [STEMS[word] for word, _ in placed]
+    for number in {0, len(placed) // 2, len(placed) - 1} if placed else ():
+        assert reading.start_of(number) == placed[number][1]
+
+
+@given(st.text(st.sampled_from('aN \\nrt"/.\u0130\u03a3\u03c3\u00c9\u2019\u00b2\ud800')))
+def test_folding_keeps_every_character_in_its_place(text: str) -> None:
+    """Read at once, and one character after the other."""
+    folded = fold(text)
+    plain = text.replace("\\\\", "  ")
+    for sign, same in (("n", "\n "), ("r", "\n "), ("t", "  "), ('"', ' "'), ("/", " /")):
+        plain = plain.replace("\\" + sign, same)
+    small = plain.replace("\u0130", "I").lower().replace("\u2019", "'").replace("\u00b2", " ")
+    assert (folded.text, folded.moved) == (small, ())
+
+
+def test_what_is_kept_has_a_limit_and_is_kept_by_content() -> None:
+    kept = _Kept()
+    text = "The pump is blue. " * 50
+    first = kept.get(text)
+    assert kept.get("".join(text)) is first
+    for number in range(30_000):
+        kept.get(f"{number} {text}")
+    held = [*kept._young, *kept._old]
+    assert 0 < sum(map(len, held)) * 12 <= _KEPT
+    assert kept.get(text) is not first
+    huge = "x" * _KEPT
+    assert kept.get(huge) is not kept.get(huge)
+    last = kept.get(text)
+    kept.clear()
+    assert kept.get(text) is not last
+
+
+def test_threads_share_what_is_kept() -> None:
+    kept, wrong = _Kept(), list[str]()
+
+    def work(seed: int) -> None:
+        chance = random.Random(seed)
+        for _ in range(2000):
+            word = f"pump{chance.randrange(300)}"
+            if kept.get(word + " stands " * 500).stems[0] != word:
+                wrong.append(word)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_quotation_found_by_its_letters_ends_where_its_words_end() -> None:
+    said = 'The report says "the pump runs at full speed".'
+    assert graded("quotes", about("The pump runs at full speed, always.", answer=said)).outcome == "pass"
+    assert graded("quotes", about("Quote: the pump  runs: at full speed!", answer=said)).outcome == "pass"
+    assert graded("quotes", about("The pump runs at full speedways today.", answer=said)).outcome == "fail"

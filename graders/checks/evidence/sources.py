@@ -131,6 +131,11 @@ class Given:
         return "\n".join([reading.folded.text for reading in self._readings])
 
     @cached_property
+    def told(self) -> str:
+        """What the user said, folded."""
+        return "\n".join(source.folded.text for source in self.sources if source.kind is Kind.USER)
+
+    @cached_property
     def numbers(self) -> list[float]:
         """Every number in it, sorted."""
         return sorted(set[float]().union(*(reading.numbers for reading in self._readings)))

@@ -76,20 +76,28 @@ class Utilisation(Grader, name="evidence/utilisation", version="1"):
     @staticmethod
     def _in_calls(seen: Report, left: list[Source]) -> set[int]:
         asked = [(call, _words(call.arguments_text)) for call in seen.trace.tool_calls]
-        told = "\n".join(source.folded.text for source in seen.given.sources if source.kind is Kind.USER)
-        news = {word for _, said in asked for word in said if word not in told}
-        used = set()
-        for source in left if news else ():
+        used, known = set(), dict[str, bool]()
+        for source in left:
             call, text = source.call, source.folded.text
-            first = call.index + 1 if call is not None else 0
-            for later, said in asked[first : first + _MAX_LATER]:
-                if call is not None and (later.index <= call.index or later.start_ns < call.end_ns):
-                    continue
-                if any(word in text for word in said if word in news):
-                    used.add(id(source))
-                    break
+            said = frozenset[str]().union(
+                *(
+                    given
+                    for later, given in asked
+                    if given and (call is None or (later.index > call.index and later.start_ns >= call.end_ns))
+                )
+            )
+            for word in said:
+                if word in text:
+                    if word not in known:
+                        known[word] = word in seen.given.told
+                    if not known[word]:
+                        used.add(id(source))
+                        break
         return used
 
 
-def _words(arguments: str) -> list[str]:
-    return _TELLING.findall(fold(arguments).text)[:_MAX_WORDS] if len(arguments) > 2 else []
+def _words(arguments: str) -> frozenset[str]:
+    return frozenset(_TELLING.findall(fold(arguments).text)[:_MAX_WORDS]) if len(arguments) > 2 else _NO_WORDS
+
+
+_NO_WORDS = frozenset[str]()
