@@ -271,6 +271,9 @@ def run_graders(
 
 
 def _scores(result: Iterable[Score] | Score, root_id: str) -> list[Score]:
+    if not isinstance(result, Iterable):
+        what = "nothing; does it return?" if result is None else type(result).__name__
+        raise TypeError(f"grade() gave {what}, not a Score; use passed, failed, unknown or skip")
     if isinstance(result, Score):
         _check(result)
         return [result]

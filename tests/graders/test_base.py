@@ -209,3 +209,20 @@ def test_a_policy_says_how_much_a_failure_matters() -> None:
     assert {g.severity for g in grades if g.outcome is not Outcome.FAIL} == {"info"}
     own = load_graders({"tools/loop": {"severities": "info"}}, policy=policy)
     assert own[0].config_digest != load_graders({"tools/loop": {}})[0].config_digest != graders[0].config_digest
+
+
+class Forgets(Grader, name="test/forgets", version="1"):
+    """Gives what is no score at all."""
+
+    what: object = None
+
+    def grade(self, trace: Trace) -> Score:
+        return self.what  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(("what", "said"), [(None, "gave nothing; does it return?"), (True, "gave bool, not a Score")])
+def test_a_grader_that_gives_no_score_is_told_what_to_give(what: object, said: str) -> None:
+    grades = run_graders([Forgets(what=what)], trace(agent()))
+    assert [g.outcome for g in grades] == [Outcome.ERROR]
+    assert said in grades[0].reason
+    assert "use passed, failed, unknown or skip" in grades[0].reason
