@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -79,6 +80,9 @@ class Condition(_Part):
     @model_validator(mode="after")
     def _possible(self) -> Condition:
         number = isinstance(self.value, float | int) and not isinstance(self.value, bool)
+        values = self.value if isinstance(self.value, tuple) else (self.value,)
+        if any(isinstance(value, float) and not isfinite(value) for value in values):
+            raise ValueError("`value` needs a finite number; nothing can be compared with another")
         if self.is_ in (">", ">=", "<", "<=") and not number:
             raise ValueError(f"`is: {self.is_}` compares numbers; give `value` a number")
         if self.is_ in ("in", "not in") and not isinstance(self.value, tuple):

@@ -80,7 +80,7 @@ class Survey:
     def draft(self, asked: Iterable[str] = ("*",)) -> str:
         """A policy in YAML, with the reason of every guess beside it; for those asked for, if nothing was seen."""
         days = " to ".join(dict.fromkeys(f"{datetime.fromtimestamp(t / 1e9, UTC):%Y-%m-%d}" for t in self._times()))
-        names = [name for name, _ in self.agents.most_common() if name]
+        names = [_itself(name) for name, _ in self.agents.most_common() if name]
         lines = [
             f"# Drafted from {_count(self.traces, 'trace')}{f' of {days}' if days else ''}. Traffic does not say what a tool",
             "# does to the world: every line marked as a guess is one. Check it, correct it, and delete the mark.",
@@ -178,7 +178,7 @@ def _quoted(name: str) -> str:
 
 
 def _itself(name: str) -> str:
-    """The pattern that a name alone fits: a tool may be called `*`."""
+    """The pattern that a name alone fits: a tool or an agent may be called `*`."""
     return _MAGIC.sub(r"[\g<0>]", name)
 
 

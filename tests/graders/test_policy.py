@@ -100,6 +100,18 @@ PROBLEMS = {
         "tools: [{match: a, effect: write, when: [{argument: x, is: '>', value: many}]}]",
         ["compares numbers; give `value` a number"],
     ),
+    "a number like no other": (
+        "tools: [{match: a, effect: write, when: [{argument: x, is: '>', value: 1e400}]}]",
+        ["tools[0].when[0]", "needs a finite number"],
+    ),
+    "one in a list": (
+        "tools: [{match: a, effect: write, when: [{argument: x, is: in, value: [1, -1e400]}]}]",
+        ["needs a finite number"],
+    ),
+    "what other dialects read as a number": (
+        "tools: [{match: a, effect: write, when: [{argument: x, is: '<=', value: .nan}]}]",
+        ["compares numbers; give `value` a number"],
+    ),
     "a list that is none": (
         "tools: [{match: a, effect: write, when: [{argument: x, is: in, value: y}]}]",
         ["needs a list as `value`"],

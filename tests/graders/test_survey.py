@@ -204,3 +204,16 @@ def test_a_tool_that_is_called_like_a_pattern_is_listed_as_itself() -> None:
         "pay": "pay",
         "read": "read",
     }
+
+
+@pytest.mark.parametrize("name", ["*", "a[b]", "shop-?", "[!x]"])
+def test_an_agent_that_is_called_like_a_pattern_is_drafted_as_itself(name: str) -> None:
+    survey = Survey()
+    survey.agents[name] += 1
+    policy = parse_yaml(survey.draft(), AgentPolicy)
+    assert policy.covers(name)
+    assert not policy.covers("bank")
+    assert not policy.covers("ab", "a", "shop-1")
+    assert parse_yaml(Survey().draft(["shop-*"]), AgentPolicy).covers("shop-1"), (
+        "what an operator asked for is a pattern"
+    )
