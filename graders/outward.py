@@ -28,6 +28,7 @@ from importlib.metadata import version
 from typing import Any
 
 import orjson
+import requests
 from opentelemetry._logs import LogRecord
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
@@ -43,6 +44,8 @@ EVENT = "gen_ai.evaluation.result"
 BATCH = 512
 GATHER_SECONDS = 1.0
 """How long a few events wait for more to go with them."""
+
+_MOST_READ = 4096
 
 _ERROR_TYPE = re.compile(r"(?:^|: )([A-Z][A-Za-z0-9_]{0,99})(?:: |$)")
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
@@ -79,8 +82,15 @@ class Emitter:
         self._outcomes = frozenset(outcomes)
         self._content = content
         self._most_waiting = most_waiting
+        session = requests.Session()
+        session.stream = True
+        session.hooks["response"].append(_answered)
         self._exporter = OTLPLogExporter(
-            endpoint=endpoint, headers=dict(headers or {}), timeout=timeout_seconds, compression=Compression.Gzip
+            endpoint=endpoint,
+            headers=dict(headers or {}),
+            timeout=timeout_seconds,
+            compression=Compression.Gzip,
+            session=session,
         )
         self._resource = Resource.create({"service.name": "tracegrade", "service.version": version("tracegrade")})
         self._scope = InstrumentationScope("tracegrade.grades", version("tracegrade"))
@@ -186,6 +196,20 @@ class Emitter:
             self._resource,
             self._scope,
         )
+
+
+def _answered(answer: requests.Response, **_: Any) -> None:
+    """Nothing in an answer's body matters, and it may be endless: a short one is read, to use its connection again."""
+    try:
+        answer.raw.read1(_MOST_READ, decode_content=False)
+        ended = answer.raw.length_remaining == 0
+    except Exception:
+        ended = False
+    if not ended:
+        answer.raw.close()
+    answer.raw.release_conn()
+    if 300 <= answer.status_code < 400:  # the exporter takes it for a success
+        raise requests.RequestException(f"answered {answer.status_code}: redirects are not followed")
 
 
 def _context(trace_id: str, span_id: str) -> Any:

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from collector.settings import CollectorSettings
 from store.yamlfile import ConfigError, Problem, parse_yaml, problems_of
 
 PREFIX = "TRACEGRADE_"
 ENDPOINT = r"^https?://[^/\s]+/\S+$"
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"(?:[!-~](?:[\t -~]*[!-~])?)?")
 
 
 class _Section(BaseModel):
@@ -76,6 +78,17 @@ class Emit(_Section):
     """Of which graders: names or shell patterns, e.g. `approval/*`."""
     content: bool = False
     """Also tell reasons and evidence, which may quote what telemetry says."""
+
+    @field_validator("headers")
+    @classmethod
+    def _can_be_sent(cls, headers: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        # What sends them would quote what it refuses.
+        for name, value in headers.items():
+            if not _HEADER.fullmatch(name):
+                raise ValueError("a name is no header's: letters, digits and hyphens")
+            if not _HEADER_VALUE.fullmatch(value.get_secret_value()):
+                raise ValueError(f"the value of {name} is no header's: ASCII in one line, no space at its ends")
+        return headers
 
 
 class Grading(_Section):

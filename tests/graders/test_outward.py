@@ -6,6 +6,7 @@ import gzip
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -24,6 +25,9 @@ from store.types import Evidence, Grade, LogEvent, Outcome, Severity
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
+def no_body(_: Any) -> None: ...
+
+
 @dataclass
 class Receiver:
     """OTLP/HTTP as far as it concerns us: takes logs, or answers what it is told to."""
@@ -31,6 +35,9 @@ class Receiver:
     status: int = 200
     answered: int = 0
     seconds: float = 0.0
+    location: str = ""
+    body: Callable[[Any], None] = no_body
+    connections: set[Any] = field(default_factory=set)
     requests: list[tuple[dict[str, str], ExportLogsServiceRequest]] = field(default_factory=list)
     server: ThreadingHTTPServer | None = None
 
@@ -38,7 +45,10 @@ class Receiver:
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
             def do_POST(self) -> None:
+                receiver.connections.add(self.client_address)
                 body = self.rfile.read(int(self.headers["content-length"]))
                 time.sleep(receiver.seconds)
                 if receiver.status == 200:
@@ -47,6 +57,14 @@ class Receiver:
                     )
                 receiver.answered += 1
                 self.send_response(receiver.status)
+                if receiver.location:
+                    self.send_header("location", receiver.location)
+                if receiver.body is not no_body:
+                    self.end_headers()
+                    with suppress(OSError):
+                        receiver.body(self.wfile.write)
+                    self.close_connection = True
+                    return
                 self.send_header("content-length", "0")
                 self.end_headers()
 
@@ -251,6 +269,51 @@ def test_what_an_endpoint_refuses_is_counted(emitter: Callable[..., Emitter], re
     until(lambda: subject.failed == 2)
     assert receiver.answered == 1, "what is refused for good is not sent again"
     assert (subject.emitted, subject.dropped, subject.waiting) == (0, 0, 0)
+
+
+def test_redirects_are_not_followed_and_no_success(emitter: Callable[..., Emitter], receiver: Receiver) -> None:
+    elsewhere = Receiver()
+    receiver.location = f"http://127.0.0.1:{elsewhere.start()}/v1/logs"
+    receiver.status = 307
+    subject = emitter(headers={"x-api-key": "t"})
+    subject.emit(stored(a_grade()))
+    until(lambda: subject.waiting == 0)
+    elsewhere.stop()
+    assert (subject.emitted, subject.failed, elsewhere.answered) == (0, 1, 0)
+
+
+def test_an_endless_answer_is_not_read(emitter: Callable[..., Emitter], receiver: Receiver) -> None:
+    written: list[int] = []
+
+    def endless(write: Any) -> None:
+        for _ in range(1000):
+            written.append(write(b"x" * 100_000))
+
+    receiver.body = endless
+    subject = emitter()
+    subject.emit(stored(a_grade()))
+    until(lambda: subject.emitted == 1)
+    assert len(written) < 500
+
+
+def test_an_answer_that_drips_holds_nothing_up(emitter: Callable[..., Emitter], receiver: Receiver) -> None:
+    def drip(write: Any) -> None:
+        for _ in range(60):
+            write(b"x")
+            time.sleep(0.1)
+
+    receiver.body = drip
+    subject = emitter(timeout_seconds=1.0)
+    subject.emit(stored(a_grade()))
+    until(lambda: subject.emitted == 1, 3)
+
+
+def test_a_connection_is_used_again(emitter: Callable[..., Emitter], receiver: Receiver) -> None:
+    subject = emitter()
+    for number in range(3):
+        subject.emit(stored(a_grade()))
+        until(lambda done=number + 1: subject.emitted == done)
+    assert len(receiver.connections) == 1
 
 
 def test_a_dead_endpoint_costs_no_time_and_bounded_memory(emitter: Callable[..., Emitter], receiver: Receiver) -> None:

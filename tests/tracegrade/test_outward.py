@@ -133,7 +133,18 @@ def test_headers_are_not_shown(tracegrade: Callable[..., Any], tmp_path: Path) -
     assert "1234" not in shown.stdout + shown.stderr
 
 
-@pytest.mark.parametrize("headers", ["Bearer 1234", "{authorization: 1234}"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Bearer 1234",
+        "{authorization: 1234}",
+        '{authorization: "Bearer 1234\\n"}',
+        '{authorization: " Bearer 1234"}',
+        '{authorization: "B\\0 1234"}',
+        '{authorization: "€ 1234"}',
+        '{"authorization: 1234": "Bearer"}',
+    ],
+)
 def test_headers_are_not_shown_in_messages_either(tracegrade: Callable[..., Any], tmp_path: Path, headers: str) -> None:
     file = tmp_path / "tracegrade.yaml"
     file.write_text(f"grading: {{emit: {{headers: {headers}}}}}")
