@@ -50,6 +50,12 @@ class Selection(BaseModel):
             raise ValueError(f"there is no shard {self.shard} of {self.shards}")
         return self
 
+    @model_validator(mode="after")
+    def _holds_time(self) -> Selection:
+        if self.until is not None and _ms(self.until) <= _ms(self.since):
+            raise ValueError("nothing arrived since `since` and before `until`: give a later `until`")
+        return self
+
 
 @dataclass(slots=True)
 class Regraded:

@@ -578,7 +578,11 @@ def regrade(
                     close()
                 return asdict(made.progress)
 
-    done = guarded(run)
+    try:
+        done = guarded(run)
+    except KeyboardInterrupt:
+        err.print("interrupted; what is graded is kept, and the same command goes on from there", highlight=False)
+        raise
     summary = {key: done[key] for key in ("total", "graded", "failed", "seconds", "finished")}
     if as_json:
         click.echo(json.dumps(summary))

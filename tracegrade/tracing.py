@@ -30,11 +30,13 @@ def start_tracing(endpoint: str, own_ports: Collection[int]) -> Callable[[], Non
 
 def refuse_own(endpoint: str, key: str, own_ports: Collection[int], why: str) -> None:
     """Raise `StoreError` if what the configuration names under `key` is one of this process's own OTLP ports."""
-    url = urlsplit(endpoint)
     try:
+        url = urlsplit(endpoint)
         port = url.port or (443 if url.scheme == "https" else 80)
     except ValueError as error:
-        raise StoreError(f"`{key}` {endpoint}: {error}; a port is a number up to 65535") from None
+        raise StoreError(
+            f"`{key}` {endpoint}: {error}; it reads like http://host:4318/..., a port up to 65535"
+        ) from None
     if port in own_ports and is_here(url.hostname or ""):
         raise StoreError(
             f"`{key}` {endpoint} is this collector's own port: {why}; name another collector, or leave it out"

@@ -162,7 +162,17 @@ def test_open_traces_are_left_alone(store: Store, send: Send) -> None:
     assert run(store, sets()) == 0
 
 
-@pytest.mark.parametrize("wrong", [{"shard": 3, "shards": 2}, {"shard": 0}, {"since": "soon"}, {"sinse": LONG_AGO}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"shard": 3, "shards": 2},
+        {"shard": 0},
+        {"since": "soon"},
+        {"sinse": LONG_AGO},
+        {"until": LONG_AGO},
+        {"since": "2026-11-02", "until": "2026-11-01T00:00:00Z"},
+    ],
+)
 def test_nonsense_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Selection(**{"since": LONG_AGO, **wrong})

@@ -13,9 +13,12 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+from tracegrade import cli
 
 Cli = Callable[..., subprocess.CompletedProcess[str]]
 Start = Callable[..., Any]
@@ -82,7 +85,25 @@ def test_after_a_grader_changed_the_server_or_the_command_itself_regrades(start:
 
 
 @pytest.mark.parametrize(
-    "wrong", [(), ("--since", "soon"), ("--since", "1d", "--shard", "3/2"), ("--since", "1d", "--shard", "0/2")]
+    "wrong",
+    [
+        (),
+        ("--since", "soon"),
+        ("--since", "1d", "--shard", "3/2"),
+        ("--since", "1d", "--shard", "0/2"),
+        ("--since", "1d", "--until", "2d"),
+    ],
 )
 def test_usage_is_said(tracegrade: Cli, wrong: tuple[str, ...]) -> None:
     assert tracegrade("regrade", *wrong).returncode == 2
+
+
+def test_an_interruption_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "running_gate", lambda _: "http://gate")
+    monkeypatch.setattr("tracegrade.remote.regrade", interrupted)
+    done = CliRunner().invoke(cli.cli, ["regrade", "--since", "1d"])
+    assert done.exit_code != 0
+    assert "the same command goes on from there" in done.stderr

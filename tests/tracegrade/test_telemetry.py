@@ -31,7 +31,7 @@ from graders.worker import Worker
 from store import StoreError
 from tracegrade.logs import JsonFormatter, TextFormatter
 from tracegrade.metrics import OwnMetrics
-from tracegrade.tracing import is_here, start_tracing
+from tracegrade.tracing import is_here, refuse_own, start_tracing
 
 SECRET = "payload-that-must-not-be-logged"
 PROTOBUF, JSON = "application/x-protobuf", "application/json"
@@ -279,6 +279,12 @@ def test_a_port_for_own_traces_that_is_none_is_named() -> None:
 @pytest.mark.parametrize(("host", "here"), [("127.0.0.1", True), ("192.0.2.1", False), ("x" * 300, False)])
 def test_what_is_here(host: str, here: bool) -> None:
     assert is_here(host) is here
+
+
+@pytest.mark.parametrize("endpoint", ["http://[::1/v1/logs", "http://localhost:99999/v1/logs"])
+def test_an_address_that_is_none_is_refused(endpoint: str) -> None:
+    with pytest.raises(StoreError, match=r"`key` .* a port up to 65535"):
+        refuse_own(endpoint, "key", (), "why")
 
 
 # --- log lines ----------------------------------------------------------------------------------------------------
