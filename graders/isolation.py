@@ -212,7 +212,7 @@ def serve(pipe: int, pulse: int, parent: int) -> None:
     while True:
         try:
             task = connection.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             return
         assert isinstance(task, _Task)
         limits.task = task
@@ -221,7 +221,10 @@ def serve(pipe: int, pulse: int, parent: int) -> None:
             answer = grade_batch(task.batch, setup.graders, limits)
         except Exception as error:
             answer = RuntimeError(f"{type(error).__name__}: {error}")
-        connection.send((answer, task.strikes))
+        try:
+            connection.send((answer, task.strikes))
+        except (BrokenPipeError, ConnectionResetError):  # the parent ended before its answer came
+            return
         limits.task = _NOTHING
         del answer, task
         gc.collect()

@@ -215,6 +215,19 @@ def test_a_process_that_is_killed_from_outside_between_batches_is_replaced(hosti
         assert len(graded(subject, batch)) == 3
 
 
+def test_a_process_whose_parent_left_meanwhile_ends_quietly(hostile: ModuleType, batch: Batch) -> None:
+    with Isolated(graders(hostile, "ok")) as subject:
+        graded(subject, batch)
+        process, pipe = subject._process, subject._pipe
+        assert process is not None
+        assert pipe is not None
+        process.send_signal(signal.SIGSTOP)
+        subject.submit(batch)
+        pipe.close()
+        process.send_signal(signal.SIGCONT)
+        assert process.wait(10) == 0
+
+
 def test_without_a_process_nothing_is_graded_as_an_error(
     hostile: ModuleType, batch: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
