@@ -239,14 +239,17 @@ def test_without_a_process_nothing_is_graded_as_an_error(
 def test_it_ends_with_its_parent_even_while_a_loop_in_c_keeps_it_busy(tmp_path: Path) -> None:
     (tmp_path / "stuck_grader.py").write_text(textwrap.dedent(HOSTILE).replace("hostile", "stuck_one"))
     script = """
-import sys
+import sys, time
 from graders import GraderSets
 from graders.batch import Batch, Item
 from graders.isolation import Isolated
 import stuck_grader
 subject = Isolated(GraderSets([stuck_grader.Hostile(how="stuck")]), grader_seconds=600)
 subject.submit(Batch([Item("0" * 31 + "2", 1)], b"", b""))
-while not subject._pulse.started_ns or subject._what() != "test/stuck_one": pass
+deadline = time.monotonic() + 30
+while not subject._pulse.started_ns or subject._what() != "test/stuck_one":
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
 print(subject._process.pid, flush=True)
 sys.stdin.read()
 """
@@ -256,8 +259,10 @@ sys.stdin.read()
     )
     assert parent.stdout is not None
     assert parent.stdin is not None
-    child = int(parent.stdout.readline())
-    parent.kill()
+    try:
+        child = int(parent.stdout.readline())
+    finally:
+        parent.kill()
     parent.wait()
     parent.stdout.close()
     parent.stdin.close()
