@@ -40,7 +40,7 @@ class Hostile(Grader, name="test/hostile", version="1"):
     how: str
 
     def grade(self, trace: Trace) -> Score:
-        if trace.trace_id.endswith("2") or self.how == "loop always":
+        if trace.trace_id.endswith("2") or self.how.endswith(" always"):
             getattr(self, self.how.split()[0])()
         return passed("ok")
 
@@ -244,7 +244,7 @@ from graders import GraderSets
 from graders.batch import Batch, Item
 from graders.isolation import Isolated
 import stuck_grader
-subject = Isolated(GraderSets([stuck_grader.Hostile(how="stuck")]), grader_seconds=600)
+subject = Isolated(GraderSets([stuck_grader.Hostile(how="stuck always")]), grader_seconds=600)
 subject.submit(Batch([Item("0" * 31 + "2", 1)], b"", b""))
 deadline = time.monotonic() + 30
 while not subject._pulse.started_ns or subject._what() != "test/stuck_one":
