@@ -61,7 +61,9 @@ def test_after_a_grader_changed_the_server_or_the_command_itself_regrades(start:
 
     server.kill(signal.SIGTERM)
     config = yaml.safe_load(server.config_file.read_text())
-    server.config_file.write_text(yaml.safe_dump({**config, "grading": {"graders": {"tools/loop": {"repeats": 7}}}}))
+    server.config_file.write_text(
+        yaml.safe_dump({**config, "grading": {"grace_seconds": 0, "graders": {"tools/loop": {"repeats": 7}}}})
+    )
     part = summary(tracegrade, server, "--shard", "1/2")
     assert 0 < part["graded"] < TRACES
     rest = summary(tracegrade, server)
@@ -70,7 +72,9 @@ def test_after_a_grader_changed_the_server_or_the_command_itself_regrades(start:
     assert rest["failed"] == 0
     assert generations(tracegrade, server) == [("tools/known", 2, TRACES), ("tools/loop", 2, TRACES)]
 
-    server = start(server.data_dir, grading={"graders": {"tools/loop": {"repeats": 8}, "tools/known": {}}})
+    server = start(
+        server.data_dir, grading={"grace_seconds": 0, "graders": {"tools/loop": {"repeats": 8}, "tools/known": {}}}
+    )
     done = tracegrade("regrade", "--config", server.config_file, "--since", "1d", "--grader", "tools/loop")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"graded {TRACES} traces in ")
