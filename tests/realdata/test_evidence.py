@@ -36,8 +36,7 @@ def plan(data: Path) -> Callable[[str], list[Planned]]:
 
     def of(name: str) -> list[Planned]:
         loaded = SETS[name].load(data, "dev")
-        if loaded is None:
-            pytest.skip(f"no {name} beside the other sets")
+        assert loaded is not None, f"{name} is missing beside the other sets"
         return list(planned(loaded))
 
     return of
@@ -49,8 +48,7 @@ def graded(data: Path) -> Callable[..., list[Run]]:
 
     def of(name: str, *graders: str) -> list[Run]:
         loaded = SETS[name].load(data, "dev")
-        if loaded is None:
-            pytest.skip(f"no {name} beside the other sets")
+        assert loaded is not None, f"{name} is missing beside the other sets"
         return list(direct(loaded, planned(loaded), GraderSets(_graders(*graders))))
 
     return of

@@ -30,8 +30,7 @@ def graded(data: Path) -> Graded:
         name: str, *graders: str, policy: str = "", keep: Callable[[Record, str], bool] | None = None
     ) -> Iterator[Run]:
         loaded = SETS[name].load(data, "dev")
-        if loaded is None:
-            pytest.skip(f"no {name} beside the other sets")
+        assert loaded is not None, f"{name} is missing beside the other sets"
         rules = load_policy(POLICIES / f"{policy}.yaml") if policy else None
         spec: dict[str, dict[str, object]] = {grader: {} for grader in graders}
         made = load_graders(spec, policy=rules) if rules else load_graders(spec)
